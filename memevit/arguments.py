@@ -1,0 +1,74 @@
+"""Command-line arguments, one dataclass per concern. The values are plain; the package never sees these classes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from memevit.errors import UserError
+
+
+@dataclass
+class SourceArguments:
+    """Where pictures come from, where the dataset goes, and what is left out."""
+
+    source: str = field(
+        metadata={"help": "A folder of class folders, a .zip, kaggle:OWNER/SLUG, or `sample` (drawn, no download)."}
+    )
+    output_dir: Path = field(metadata={"help": "Dataset folder to write."})
+    max_side: int = field(default=512, metadata={"help": "Longest side of a stored picture in pixels."})
+    max_reject_fraction: float = field(
+        default=0.2, metadata={"help": "Stop when a larger share of the pictures can't be used."}
+    )
+    conflicts: Literal["drop", "keep_first", "train_only"] = field(
+        default="drop",
+        metadata={
+            "help": "The same picture in two classes: drop all, keep the first by name, or keep "
+            "one per class but only for training."
+        },
+    )
+    corrections: Path | None = field(
+        default=None, metadata={"help": "CSV with file, action (relabel, drop, keep), class, reason."}
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the pictures for the dataset card, as an identifier (cc-by-4.0)."}
+    )
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace an --output_dir that holds something else."})
+
+    def __post_init__(self) -> None:
+        if self.max_side < 32:
+            raise UserError(f"--max_side must be at least 32 pixels, got {self.max_side}.")
+        if not 0.0 <= self.max_reject_fraction <= 1.0:
+            raise UserError(f"--max_reject_fraction must lie between 0 and 1, got {self.max_reject_fraction}.")
+        if self.num_proc is not None and self.num_proc < 1:
+            raise UserError(f"--num_proc must be at least 1, got {self.num_proc}.")
+
+
+@dataclass
+class SplitArguments:
+    """How pictures are divided into train, validation and test."""
+
+    validation_fraction: float = field(default=0.15, metadata={"help": "Share held out for model selection."})
+    test_fraction: float = field(default=0.15, metadata={"help": "Share held out for the final report."})
+    split_by: Literal["group", "time"] = field(
+        default="group",
+        metadata={"help": "`group` by chance, near-duplicates together; `time` trains on older posts (created_utc)."},
+    )
+    group_column: str | None = field(
+        default=None, metadata={"help": "CSV column; pictures with the same value stay in one split."}
+    )
+    folds: int | None = field(default=None, metadata={"help": "Also number every picture for K-fold cross-validation."})
+    seed: int = field(default=0, metadata={"help": "Seeds the assignment of groups to splits and folds."})
+
+    def __post_init__(self) -> None:
+        for name in ("validation_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if not 0.0 < value < 1.0:
+                raise UserError(f"--{name} must lie strictly between 0 and 1, got {value}.")
+        if self.validation_fraction + self.test_fraction >= 1.0:
+            raise UserError(
+                f"--validation_fraction ({self.validation_fraction}) and --test_fraction ({self.test_fraction}) "
+                "leave nothing to train on; make their sum smaller than 1."
+            )
+        if self.folds is not None and self.folds < 2:
+            raise UserError(f"--folds must be at least 2, got {self.folds}.")

@@ -1,0 +1,84 @@
+"""From a command line to a call of the script's `main`, and from its outcome to an exit code."""
+
+import argparse
+import difflib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from memevit.errors import UserError
+
+EXIT_USER_ERROR = 2
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults and keeps the line breaks of the script's docstring."""
+
+
+@dataclass(frozen=True)
+class Positional:
+    """Arguments without a flag, one or more, handed to `main` as a last argument."""
+
+    name: str
+    help: str
+
+
+def run(
+    main: Callable[..., None],
+    *groups: type,
+    doc: str | None,
+    argv: Sequence[str] | None = None,
+    positional: Positional | None = None,
+) -> int:
+    """Parse the dataclasses `groups`, call `main` with them and return the exit code.
+
+    Args:
+        main: takes one instance of each group, then the list of positional values if there are any.
+        groups: dataclasses whose fields become flags.
+        doc: the script's docstring, shown by `--help`.
+        argv: arguments; those of the process when None.
+        positional: arguments without a flag.
+
+    Returns:
+        0 on success, 2 when the user can fix the problem. Anything else is a bug and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        values, extra = _parse(groups, doc, argv, positional)
+        main(*values, *extra)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except BrokenPipeError:  # The reader of our output (`| head`) has gone, and that is its right.
+        sys.stderr.close()
+    return 0
+
+
+def _parse(
+    groups: tuple[type, ...], doc: str | None, argv: Sequence[str] | None, positional: Positional | None
+) -> tuple[list, list]:
+    from transformers import HfArgumentParser  # Takes most of a second: not for those who import this module.
+
+    parser = HfArgumentParser(groups, description=doc, formatter_class=_Help, allow_abbrev=False)
+    if positional:
+        parser.add_argument(positional.name, nargs="+", help=positional.help)
+    try:
+        *values, unknown = parser.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+    except ValueError as error:  # A value that the dataclass itself refuses, as TrainingArguments does.
+        raise UserError(f"These arguments don't go together: {error}") from error
+    if unknown:
+        raise UserError(_unknown_option_message(unknown[0], parser))
+    extra = [getattr(values.pop(), positional.name)] if positional else []
+    return values, extra
+
+
+def _unknown_option_message(option: str, parser: argparse.ArgumentParser) -> str:
+    name = option.split("=")[0]
+    known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+    closest = difflib.get_close_matches(name, known, n=1)
+    kind = "option" if name.startswith("-") else "argument"
+    hint = f"Did you mean {closest[0]}?" if closest else "See --help for those there are."
+    return f"unknown {kind} {name}. {hint}"

@@ -1,0 +1,209 @@
+"""The dataset folder: stored pictures under split and class, manifest.csv, prep.json, card and contact sheet."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from memevit import files, manifest
+from memevit.data import workers
+from memevit.data.selection import Decision
+from memevit.data.sources import SourceFile
+from memevit.data.verify import Scan
+from memevit.errors import UserError
+from memevit.manifest import Row
+
+PREP_FILE = "prep.json"
+CARD_FILE = "README.md"
+SHEET_FILE = "contact_sheet.jpg"
+STAGING = "staging"
+
+
+def rows_of(
+    found: list[SourceFile], scans: list[Scan], usable: list[int], decisions: list[Decision], keys: list[str]
+) -> list[Row]:
+    """One manifest row per source file, in the order of `found`, still without split and fold.
+
+    Args:
+        found: all source files.
+        scans: what decoding them showed.
+        usable: positions of the usable pictures in both.
+        decisions: what becomes of those, in the order of `usable`.
+        keys: their group keys.
+    """
+    rows = [_row(file, scan) for file, scan in zip(found, scans, strict=True)]
+    for position, decision, key in zip(usable, decisions, keys, strict=True):
+        row = rows[position]
+        row.class_name, row.status, row.reason, row.group = decision.class_name, decision.status, decision.reason, key
+        if decision.winner is not None:
+            row.duplicate_of = found[usable[decision.winner]].name
+    return rows
+
+
+def _row(file: SourceFile, scan: Scan) -> Row:
+    return Row(
+        class_name=file.class_name,
+        status=manifest.REJECTED,
+        reason=scan.problem,
+        source=file.name,
+        sha256=scan.sha256,
+        n_bytes=scan.n_bytes,
+        image_format=scan.image_format,
+        mode=scan.mode,
+        width_px=scan.width_px,
+        height_px=scan.height_px,
+        notes=scan.notes,
+        extra=file.metadata,
+    )
+
+
+def stray_rows(names: list[str]) -> list[Row]:
+    """Rows for pictures that lie in no class folder."""
+    return [Row(status=manifest.REJECTED, reason="in no class folder", source=name) for name in names]
+
+
+def place(rows: list[Row], scans: list[Scan], split_of: dict[str, str], fold_of: dict[str, str]) -> None:
+    """Give every kept row its split, fold and file name, and see that each class is in each split.
+
+    Raises:
+        UserError: a class has lost all its pictures of a split to conflicts or corrections.
+    """
+    for row, scan in zip(rows, scans, strict=True):
+        if row.status == manifest.KEPT:
+            row.split, row.fold = split_of[row.group], fold_of.get(row.group, "")
+            row.file = f"{row.split}/{row.class_name}/{scan.stored}"
+    held = Counter((row.split, row.class_name) for row in rows if row.status == manifest.KEPT)
+    for class_name in sorted({row.class_name for row in rows}):
+        for split in manifest.SPLITS:
+            if not held[split, class_name]:
+                n_kept = sum(n for (_, name), n in held.items() if name == class_name)
+                raise UserError(
+                    f"Class {class_name!r} has no picture left for {split} ({n_kept} kept in all). The least that works "
+                    "is 3 different, readable pictures per class that are not also in another class. Add pictures, or "
+                    "see --conflicts."
+                )
+
+
+def write_images(rows: list[Row], scans: list[Scan], build_dir: Path) -> None:
+    """Move the stored pictures of kept rows from staging to their places and throw the others away."""
+    staging_dir = build_dir / STAGING
+    moved: dict[str, str] = {}
+    for row, scan in zip(rows, scans, strict=True):
+        if row.status != manifest.KEPT:
+            continue
+        target = build_dir / row.file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if scan.stored in moved:  # One file kept in two classes.
+            shutil.copyfile(build_dir / moved[scan.stored], target)
+        else:
+            (staging_dir / scan.stored).rename(target)
+            moved[scan.stored] = row.file
+    shutil.rmtree(staging_dir)
+
+
+def fingerprint(names_and_hashes: list[tuple[str, str]], settings: dict) -> str:
+    """Hex digest of what a dataset is made from: every file's name and content, and the settings."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, sha256 in sorted(names_and_hashes):
+        digest.update(f"{name}\0{sha256}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def hash_source(found: list[SourceFile], *, n_processes: int) -> list[tuple[str, str]]:
+    """Name and SHA-256 of every file, "" for those that must not or can't be opened."""
+    return list(workers.map_ordered(_hash, found, n_processes=n_processes, description="Checking", unit="file"))
+
+
+def _hash(file: SourceFile) -> tuple[str, str]:
+    try:
+        return file.name, "" if file.problem else files.sha256_of(file.path)
+    except OSError:
+        return file.name, ""
+
+
+def has_prep(dataset_dir: Path) -> bool:
+    """Whether data_prep.py has written `dataset_dir`."""
+    return (dataset_dir / PREP_FILE).is_file()
+
+
+def read_prep(dataset_dir: Path) -> dict:
+    """The content of prep.json."""
+    return json.loads((dataset_dir / PREP_FILE).read_text(encoding="utf-8"))
+
+
+def is_current(dataset_dir: Path, wanted: str) -> bool:
+    """Whether `dataset_dir` is complete and was made from what `wanted` stands for."""
+    try:
+        return (
+            read_prep(dataset_dir)["fingerprint"] == wanted
+            and not _strangers(dataset_dir)
+            and _is_complete(dataset_dir)
+        )
+    except (OSError, ValueError, KeyError, UserError):
+        return False
+
+
+def _is_complete(dataset_dir: Path) -> bool:
+    rows = manifest.kept(manifest.read(dataset_dir))
+    others = (CARD_FILE, SHEET_FILE)
+    return all((dataset_dir / name).is_file() for name in [*(row.file for row in rows), *others])
+
+
+def _strangers(dataset_dir: Path) -> list[str]:
+    """Files in `dataset_dir` that are not ours."""
+    ours = {row.file for row in manifest.read(dataset_dir)} | {PREP_FILE, CARD_FILE, SHEET_FILE, manifest.FILE_NAME}
+    present = (Path(folder) / name for folder, _, names in os.walk(dataset_dir) for name in names)
+    return sorted(name for path in present if (name := path.relative_to(dataset_dir).as_posix()) not in ours)
+
+
+def require_apart(source_dir: Path, dataset_dir: Path) -> None:
+    """Refuse to write a dataset into its own source, where the next run would take it for a class.
+
+    Raises:
+        UserError: one folder lies in the other.
+    """
+    source, dataset = source_dir.resolve(), dataset_dir.resolve()
+    if dataset.is_relative_to(source) or source.is_relative_to(dataset):
+        raise UserError(
+            f"--output_dir {dataset_dir} and the source {source_dir} lie in each other. Choose another folder."
+        )
+
+
+def require_replaceable(dataset_dir: Path, *, overwrite: bool) -> None:
+    """Refuse to touch a folder that we did not make, or that somebody has added to.
+
+    Raises:
+        UserError: `dataset_dir` holds files of somebody else and `overwrite` is not given.
+    """
+    if overwrite or not dataset_dir.exists():
+        return
+    if not dataset_dir.is_dir():
+        raise UserError(f"{dataset_dir} is a file. Choose a folder for --output_dir.")
+    if not any(dataset_dir.iterdir()):
+        return
+    if not has_prep(dataset_dir):
+        raise UserError(f"{dataset_dir} is not empty and was not made by data_prep.py. Choose another, or --overwrite.")
+    if strangers := _strangers(dataset_dir):
+        raise UserError(
+            f"{dataset_dir} holds {len(strangers)} files that data_prep.py did not write, for example {strangers[0]}. "
+            "Move them away, or --overwrite."
+        )
+
+
+def file_rows(dataset_dir: Path, split: str) -> tuple[list[Path], list[int], list[str]]:
+    """Paths, labels and class names of one split, in the order that `load_dataset("imagefolder")` gives them.
+
+    Raises:
+        UserError: no prepared dataset, or a picture is missing from it.
+    """
+    rows = manifest.read(dataset_dir)
+    class_names = manifest.class_names(rows)
+    chosen = manifest.kept(rows, split)
+    paths = [dataset_dir / row.file for row in chosen]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise UserError(
+            f"{len(missing)} pictures of {dataset_dir} are gone, first {missing[0]}. Run data_prep.py again."
+        )
+    return paths, [class_names.index(row.class_name) for row in chosen], class_names

@@ -1,0 +1,184 @@
+"""The stages of data_prep.py in their order."""
+
+import dataclasses
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from memevit import files, manifest
+from memevit.data import (
+    corrections,
+    duplicates,
+    imagefolder,
+    selection,
+    sheet,
+    sources,
+    splits,
+    summary,
+    verify,
+    workers,
+)
+from memevit.data.sources import Source, SourceFile
+from memevit.data.verify import Scan
+from memevit.manifest import Row
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1  # Raise it when the same source and settings give other files than before.
+_BYTES_PER_PIXEL = 0.6  # Of a stored JPEG, quality 95, generously.
+_SHEET_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What, besides the source, decides the dataset; saved in prep.json."""
+
+    max_side: int = 512
+    max_reject_fraction: float = 0.2
+    conflicts: str = "drop"
+    license: str | None = None
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    split_by: str = "group"
+    group_column: str | None = None
+    folds: int | None = None
+    seed: int = 0
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Share of each split, oldest first."""
+        train = 1.0 - self.validation_fraction - self.test_fraction
+        return {"train": train, "validation": self.validation_fraction, "test": self.test_fraction}
+
+
+def prepare(
+    source: Source,
+    output_dir: Path,
+    settings: Settings,
+    *,
+    corrections_path: Path | None = None,
+    n_processes: int | None = None,
+    overwrite: bool = False,
+) -> dict:
+    """Make the dataset folder, or find that it is already what it would become.
+
+    Args:
+        source: the opened source.
+        output_dir: dataset folder to be.
+        settings: what decides the result.
+        corrections_path: a corrections.csv.
+        n_processes: processes that decode, one per core by default.
+        overwrite: replace whatever lies at `output_dir`.
+
+    Returns:
+        The content of prep.json.
+
+    Raises:
+        UserError: the source or the settings don't give a dataset.
+    """
+    n_processes = n_processes or workers.default_n_processes()
+    imagefolder.require_apart(source.root, output_dir)
+    found, stray = sources.find_images(source.root)
+    orders = corrections.read(corrections_path) if corrections_path else []
+    parameters = dataclasses.asdict(settings) | {
+        "version": _VERSION,
+        "corrections": [dataclasses.astuple(o) for o in orders],
+    }
+    if imagefolder.has_prep(output_dir):
+        wanted = imagefolder.fingerprint(imagefolder.hash_source(found, n_processes=n_processes), parameters)
+        if imagefolder.is_current(output_dir, wanted):
+            logger.info("%s is up to date: same files, same settings", output_dir)
+            return imagefolder.read_prep(output_dir)
+    imagefolder.require_replaceable(output_dir, overwrite=overwrite)
+    files.require_free_space(output_dir, int(len(found) * settings.max_side**2 * _BYTES_PER_PIXEL))
+    build_dir = files.partial_of(output_dir)
+    shutil.rmtree(build_dir, ignore_errors=True)
+    build_dir.mkdir(parents=True)
+    with files.explained_disk_errors(output_dir):
+        prep = _build(build_dir, source, found, stray, settings, orders, parameters, n_processes)
+        files.publish(build_dir, output_dir)
+    return prep
+
+
+def _build(
+    build_dir: Path,
+    source: Source,
+    found: list[SourceFile],
+    stray: list[str],
+    settings: Settings,
+    orders: list[corrections.Correction],
+    parameters: dict,
+    n_processes: int,
+) -> dict:
+    staging_dir = build_dir / imagefolder.STAGING
+    scans = verify.scan_all(found, staging_dir, max_side=settings.max_side, n_processes=n_processes)
+    verify.require_mostly_readable(found, scans, settings.max_reject_fraction)
+    usable = [position for position, scan in enumerate(scans) if not scan.problem]
+    seen, seen_found = [scans[p] for p in usable], [found[p] for p in usable]
+    relations = duplicates.relate(seen, staging_dir, n_processes=n_processes)
+    keys = selection.group_keys(seen, seen_found, relations, settings.group_column)
+    without_orders = selection.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
+    split_of, moved = _split(seen, seen_found, without_orders, keys, settings)
+    fold_of = _fold(seen, seen_found, without_orders, keys, settings)
+    matched = corrections.match(orders, seen, seen_found)
+    decisions = selection.decide(seen, seen_found, relations, matched, conflicts=settings.conflicts)
+    rows = imagefolder.rows_of(found, scans, usable, decisions, keys)
+    imagefolder.place(rows, scans, split_of, fold_of)
+    fingerprint = imagefolder.fingerprint([(scan.name, scan.sha256) for scan in scans], parameters)
+    prep = summary.summarize(
+        rows + imagefolder.stray_rows(stray),
+        usable,
+        relations,
+        moved,
+        settings=dataclasses.asdict(settings) | {"n_corrections": len(orders)},
+        fingerprint=fingerprint,
+        source=source.description,
+    )
+    _write(build_dir, rows, stray, scans, prep, settings)
+    return prep
+
+
+def _split(
+    seen: list[Scan], found: list[SourceFile], decisions: list[selection.Decision], keys: list[str], settings: Settings
+) -> tuple[dict[str, str], list[int]]:
+    """The split of every group, and the pictures that this moves out of the split the source gave them."""
+    fixed, moved = selection.source_splits(found, keys)
+    open_splits = [split for split in manifest.SPLITS if split not in fixed.values()]
+    if set(fixed.values()) <= {"train"}:
+        fixed, moved, open_splits = {}, [], list(manifest.SPLITS)
+    elif open_splits:  # What the source lacks is taken out of its train.
+        fixed = {key: split for key, split in fixed.items() if split != "train"}
+        open_splits = ["train", *(split for split in open_splits if split != "train")]
+    fixed |= selection.train_only_groups(decisions, keys)
+    total = sum(settings.fractions[split] for split in open_splits)
+    fractions = {split: settings.fractions[split] / total for split in open_splits}
+    by_time = settings.split_by == "time"
+    groups = selection.groups_to_place(seen, found, decisions, keys, fixed=fixed, by_time=by_time)
+    return splits.assign(groups, fractions, seed=settings.seed, by_time=by_time), moved
+
+
+def _fold(
+    seen: list[Scan], found: list[SourceFile], decisions: list[selection.Decision], keys: list[str], settings: Settings
+) -> dict[str, str]:
+    """The fold of every group, from "0", or nothing."""
+    if not settings.folds:
+        return {}
+    groups = selection.groups_to_place(seen, found, decisions, keys, fixed={}, by_time=False)
+    return splits.assign(
+        groups, {str(fold): 1.0 / settings.folds for fold in range(settings.folds)}, seed=settings.seed
+    )
+
+
+def _write(
+    build_dir: Path, rows: list[Row], stray: list[str], scans: list[Scan], prep: dict, settings: Settings
+) -> None:
+    staging_dir = build_dir / imagefolder.STAGING
+    stored = [staging_dir / scan.stored if scan.stored else None for scan in scans]
+    picture = sheet.draw(rows, stored)
+    picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
+    imagefolder.write_images(rows, scans, build_dir)
+    manifest.write(build_dir, rows + imagefolder.stray_rows(stray))
+    files.write_text(build_dir / imagefolder.CARD_FILE, summary.card(prep, license_id=settings.license))
+    files.write_text(build_dir / imagefolder.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,165 @@
+"""Decode every file once: reject what can't be used, store the rest at training size, and fingerprint it."""
+
+import functools
+import hashlib
+import io
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from memevit import pixels
+from memevit.data import hashes, workers
+from memevit.data.sources import SourceFile
+from memevit.errors import UserError
+from memevit.files import CHUNK_BYTES, explained_disk_errors
+
+HASH_DIGITS = 16  # Of a source file's SHA-256, in the name of its stored picture.
+MIN_SIDE_PX = 8  # Half a patch of a ViT/16; nothing can be seen in less.
+JPEG_QUALITY = 95
+_COPIED_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_REDUCING_GAP = 3.0  # Pillow: "almost indistinguishable from fair resampling", at a third of the time.
+
+
+@dataclass(slots=True)
+class Scan:
+    """What decoding one source file showed.
+
+    `problem` is empty for a usable picture; then `stored` names its file in the staging folder, `pixel_digest` is that
+    of its RGB pixels at stored size and `codes` are perceptual hashes (see `hashes`).
+    """
+
+    name: str
+    problem: str = ""
+    sha256: str = ""
+    n_bytes: int = 0
+    image_format: str = ""
+    mode: str = ""
+    width_px: int = 0
+    height_px: int = 0
+    notes: str = ""
+    pixel_digest: bytes = b""
+    codes: tuple[int, ...] = ()
+    stored: str = ""
+
+
+def scan_all(found: list[SourceFile], staging_dir: Path, *, max_side: int, n_processes: int) -> list[Scan]:
+    """Decode every file and write the usable ones into `staging_dir`.
+
+    Args:
+        found: the source's files.
+        staging_dir: an existing folder for the stored pictures.
+        max_side: longest side of a stored picture in pixels.
+        n_processes: how many processes decode.
+
+    Returns:
+        One scan per file, in the order of `found`.
+    """
+    staging_dir.mkdir(parents=True, exist_ok=True)
+    scan = functools.partial(_scan, staging_dir=staging_dir, max_side=max_side)
+    with explained_disk_errors(staging_dir):
+        return list(workers.map_ordered(scan, found, n_processes=n_processes, description="Decoding"))
+
+
+def require_mostly_readable(found: list[SourceFile], scans: list[Scan], max_reject_fraction: float) -> None:
+    """Stop where so much can't be read that something else is wrong.
+
+    Raises:
+        UserError: more than `max_reject_fraction` of the files that call themselves pictures were rejected.
+    """
+    pictures = [
+        (file, scan) for file, scan in zip(found, scans, strict=True) if file.claims_to_be_image or not scan.problem
+    ]
+    rejected = [scan for _, scan in pictures if scan.problem]
+    if len(rejected) <= max_reject_fraction * len(pictures):
+        return
+    examples = "; ".join(f"{scan.name}: {scan.problem}" for scan in rejected[:3])
+    raise UserError(
+        f"{len(rejected)} of {len(pictures)} pictures can't be used ({examples}). Look at the source; if that is how it "
+        f"is, allow it with --max_reject_fraction {len(rejected) / max(len(pictures), 1) + 0.005:.2f}."
+    )
+
+
+def _scan(file: SourceFile, *, staging_dir: Path, max_side: int) -> Scan:
+    scan = Scan(file.name, problem=file.problem)
+    if scan.problem:
+        return scan
+    try:
+        with file.path.open("rb") as opened:
+            scan.sha256, scan.n_bytes = _digest(opened)
+            if scan.n_bytes == 0:
+                raise pixels.UnreadableImageError("an empty file")
+            opened.seek(0)
+            picture = pixels.load_picture(opened, at_least_px=max_side)
+    except PermissionError:
+        scan.problem = "may not be read"
+    except pixels.UnreadableImageError as error:
+        scan.problem = str(error)
+    else:
+        _store(scan, picture, file.path, staging_dir, max_side)
+    return scan
+
+
+def _digest(opened: io.BufferedReader) -> tuple[str, int]:
+    digest = hashlib.sha256()
+    n_bytes = 0
+    while chunk := opened.read(CHUNK_BYTES):
+        digest.update(chunk)
+        n_bytes += len(chunk)
+    return digest.hexdigest(), n_bytes
+
+
+def _store(scan: Scan, picture: pixels.Picture, path: Path, staging_dir: Path, max_side: int) -> None:
+    scan.image_format, scan.mode = picture.image_format, picture.mode
+    scan.width_px, scan.height_px = picture.width_px, picture.height_px
+    scan.notes = _notes(picture)
+    if min(picture.width_px, picture.height_px) < MIN_SIDE_PX:
+        scan.problem = f"{picture.width_px}x{picture.height_px} pixels: a side is shorter than {MIN_SIDE_PX}"
+        return
+    is_shrunk = max(picture.width_px, picture.height_px) > max_side
+    image = shrink(picture, max_side) if is_shrunk else picture.image
+    is_copied = not is_shrunk and _is_clean(picture)
+    suffix = _COPIED_FORMATS[picture.image_format] if is_copied else "jpg" if is_shrunk else "png"
+    scan.stored = f"{scan.sha256[:HASH_DIGITS]}.{suffix}"
+    neighbour = staging_dir / f"{scan.stored}.{os.getpid()}.part"
+    if is_copied:
+        shutil.copyfile(path, neighbour)
+    elif is_shrunk:
+        image.save(neighbour, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        image.save(neighbour, "PNG", compress_level=3)
+    neighbour.replace(staging_dir / scan.stored)
+    scan.pixel_digest = hashlib.sha256(b"%dx%d" % image.size + image.tobytes()).digest()
+    scan.codes = hashes.codes(image)
+
+
+def shrink(picture: pixels.Picture, max_side: int) -> Image.Image:
+    """The picture with its longest side at `max_side` pixels and the proportions of the original."""
+    scale = max_side / max(picture.width_px, picture.height_px)
+    size = (max(1, round(picture.width_px * scale)), max(1, round(picture.height_px * scale)))
+    return picture.image.resize(size, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
+
+
+def _is_clean(picture: pixels.Picture) -> bool:
+    """Whether the bytes may stay: RGB, one frame, and no metadata that turns the picture or tells of its maker."""
+    return (
+        picture.image_format in _COPIED_FORMATS
+        and picture.mode == "RGB"
+        and picture.n_frames == 1
+        and not picture.is_rotated
+        and not picture.has_metadata
+        and not picture.has_transparency
+    )
+
+
+def _notes(picture: pixels.Picture) -> str:
+    notes = []
+    if picture.n_frames > 1:
+        notes.append(f"first of {picture.n_frames} frames")
+    if picture.is_rotated:
+        notes.append("turned upright")
+    if picture.has_transparency:
+        notes.append("laid on white")
+    return ", ".join(notes)

@@ -1,0 +1,123 @@
+"""Files that are whole or not there: temporary neighbours, renames, locks and checksums."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from memevit.errors import UserError
+
+CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part."""
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with neighbour.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        neighbour.replace(path)
+    finally:
+        neighbour.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 `text` to `path` in one step, see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def partial_of(final_dir: Path) -> Path:
+    """The neighbour in which `final_dir` is built before it is renamed."""
+    return final_dir.with_name(f"{final_dir.name}.partial")
+
+
+def _retired(final_dir: Path) -> Path:
+    return final_dir.with_name(f".{final_dir.name}.replaced")
+
+
+def publish(partial_dir: Path, final_dir: Path) -> None:
+    """Put `partial_dir` in the place of `final_dir`; an old folder there goes away only after that."""
+    retired = _retired(final_dir)
+    if final_dir.exists():
+        shutil.rmtree(retired, ignore_errors=True)
+        final_dir.rename(retired)
+    partial_dir.rename(final_dir)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def recover(final_dir: Path) -> None:
+    """Undo a `publish` that was killed between its two renames."""
+    retired = _retired(final_dir)
+    if retired.exists() and not final_dir.exists():
+        retired.rename(final_dir)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(final_dir: Path) -> Iterator[None]:
+    """Keep a second command away from `final_dir` while this one builds it.
+
+    Raises:
+        UserError: another process holds the lock, or the parent folder can't be written.
+    """
+    lock_path = final_dir.with_name(f".{final_dir.name}.lock")
+    try:
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock_file = lock_path.open("w")
+    except OSError as error:
+        raise UserError(f"Can't write beside {final_dir}: {error.strerror}. Choose another --output_dir.") from error
+    with lock_file:
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"Another command is writing {final_dir}; wait for it or choose another folder.") from None
+        try:
+            recover(final_dir)
+            yield
+        finally:
+            lock_path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def explained_disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a quota into one sentence that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"The disk that holds {folder} is full ({error.strerror}). Free some space and run the command again."
+        ) from error
+
+
+def require_free_space(folder: Path, needed_bytes: int) -> None:
+    """Refuse to start what the disk can't hold.
+
+    Raises:
+        UserError: fewer than `needed_bytes` are free where `folder` will lie.
+    """
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < needed_bytes:
+        raise UserError(
+            f"About {needed_bytes / 1e6:,.0f} MB are needed in {folder}, {free_bytes / 1e6:,.0f} MB are free. "
+            "Free some space or choose another folder."
+        )

@@ -1,0 +1,110 @@
+"""Rows of `manifest.csv`: one for every file of the source, kept or not, and why."""
+
+import csv
+import dataclasses
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from memevit import files
+from memevit.errors import UserError
+from memevit.labels import sorted_class_names
+
+FILE_NAME = "manifest.csv"
+SPLITS = ("train", "validation", "test")
+
+KEPT = "kept"
+DUPLICATE = "duplicate"  # The same picture is kept under another name.
+CONFLICT = "conflict"  # The same picture lies in two classes.
+REJECTED = "rejected"  # No picture, or one that can't be used.
+DROPPED = "dropped"  # Left out by a correction.
+
+
+@dataclass(slots=True)
+class Row:
+    """What became of one source file.
+
+    Paths are relative with forward slashes: `source` to the source folder, `file` to the dataset folder. `group` names
+    pictures that stay on one side of the split. `extra` holds the columns of the CSV that lay beside the class folders.
+    """
+
+    file: str = ""
+    split: str = ""
+    class_name: str = ""
+    status: str = ""
+    reason: str = ""
+    source: str = ""
+    duplicate_of: str = ""
+    group: str = ""
+    fold: str = ""
+    sha256: str = ""
+    n_bytes: int = 0
+    image_format: str = ""
+    mode: str = ""
+    width_px: int = 0
+    height_px: int = 0
+    notes: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+_COLUMNS = [column.name for column in dataclasses.fields(Row) if column.name != "extra"]
+_COUNTS = ("n_bytes", "width_px", "height_px")
+
+
+def dumps(rows: list[Row]) -> str:
+    """`rows` as CSV text; CSV columns whose names we use ourselves get the prefix `csv_`."""
+    extra_columns = list(dict.fromkeys(column for row in rows for column in row.extra))
+    renamed = [f"csv_{column}" if column in _COLUMNS else column for column in extra_columns]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS + renamed)
+    for row in rows:
+        own = [getattr(row, column) for column in _COLUMNS]
+        writer.writerow(own + [row.extra.get(column, "") for column in extra_columns])
+    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def write(dataset_dir: Path, rows: list[Row]) -> None:
+    """Write `manifest.csv` into `dataset_dir`."""
+    files.write_text(dataset_dir / FILE_NAME, dumps(rows))
+
+
+def read(dataset_dir: Path) -> list[Row]:
+    """The rows of a prepared dataset.
+
+    Raises:
+        UserError: `dataset_dir` was not written by data_prep.py.
+    """
+    path = dataset_dir / FILE_NAME
+    if not dataset_dir.is_dir():
+        raise UserError(f"{dataset_dir} does not exist. data_prep.py --output_dir {dataset_dir} writes it; run that.")
+    if not path.is_file():
+        raise UserError(
+            f"{dataset_dir} has no {FILE_NAME}, so data_prep.py did not write it. "
+            f"Run: python data_prep.py --source {dataset_dir} --output_dir NEW_FOLDER"
+        )
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if missing := [column for column in _COLUMNS if column not in (reader.fieldnames or [])]:
+            raise UserError(f"{path} lacks the columns {missing}. Run data_prep.py again to write it anew.")
+        return [_row(record) for record in reader]
+
+
+def _row(record: dict[str, str]) -> Row:
+    own = {column: record.pop(column) for column in _COLUMNS}
+    try:
+        counts = {column: int(own[column]) for column in _COUNTS}
+    except (TypeError, ValueError):
+        raise UserError(f"{FILE_NAME} has a damaged row for {own['source']!r}. Run data_prep.py again.") from None
+    return Row(**{**own, **counts}, extra=record)
+
+
+def kept(rows: list[Row], split: str | None = None) -> list[Row]:
+    """The rows whose pictures are in the dataset, of one split or all, in the order that `datasets` lists them."""
+    chosen = [row for row in rows if row.status == KEPT and split in (None, row.split)]
+    return sorted(chosen, key=lambda row: row.file)
+
+
+def class_names(rows: list[Row]) -> list[str]:
+    """Class names of the kept pictures; position is the label."""
+    return sorted_class_names(row.class_name for row in rows if row.status == KEPT)
