@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(source_args: SourceArguments, split_args: SplitArguments) -> None:
+    """Prepare one dataset folder."""
     settings = preparation.Settings(
         max_side=source_args.max_side,
         max_reject_fraction=source_args.max_reject_fraction,

@@ -72,3 +72,33 @@ class SplitArguments:
             )
         if self.folds is not None and self.folds < 2:
             raise UserError(f"--folds must be at least 2, got {self.folds}.")
+
+
+@dataclass
+class ModelArguments:
+    """Which data, which backbone, and whether an old model may go."""
+
+    dataset: Path = field(metadata={"help": "Dataset folder that data_prep.py wrote."})
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Backbone: a Hub id or a local folder (default: google/vit-base-patch16-224-in21k)."},
+    )
+    from_scratch: bool = field(
+        default=False, metadata={"help": "Random weights: only the configuration of the backbone is used."}
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run Python code that comes with the backbone."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace a finished or unfinished model."})
+
+
+@dataclass
+class SortArguments:
+    """Which model names the pictures, and where the answer goes."""
+
+    model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    output: Path | None = field(default=None, metadata={"help": "File for the rows; standard output by default."})
+    format: Literal["csv", "jsonl"] = field(default="csv", metadata={"help": "How a row is written."})
+    batch_size: int = field(default=32, metadata={"help": "Pictures that the model sees at once."})
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"--batch_size must be at least 1, got {self.batch_size}.")

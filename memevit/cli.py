@@ -48,7 +48,7 @@ def run(
         values, extra = _parse(groups, doc, argv, positional)
         main(*values, *extra)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return EXIT_USER_ERROR
     except BrokenPipeError:  # The reader of our output (`| head`) has gone, and that is its right.
         sys.stderr.close()

@@ -70,7 +70,8 @@ def match(corrections: list[Correction], scans: list[Scan], found: list[SourceFi
     for correction in corrections:
         if correction.class_name and correction.class_name not in class_names:
             raise UserError(
-                f"The correction of {correction.file} names the class {correction.class_name!r}; there are {class_names}."
+                f"The correction of {correction.file} names the class {correction.class_name!r}; there "
+                f"are {class_names}."
             )
         for position in _positions(correction, by_hash, by_name):
             other = orders.setdefault(position, correction)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from memevit import files, manifest
 from memevit.data import workers
+from memevit.data.prepared import PREP_FILE, has_prep, read_prep
 from memevit.data.selection import Decision
 from memevit.data.sources import SourceFile
 from memevit.data.verify import Scan
 from memevit.errors import UserError
 from memevit.manifest import Row
 
-PREP_FILE = "prep.json"
 CARD_FILE = "README.md"
 SHEET_FILE = "contact_sheet.jpg"
 STAGING = "staging"
@@ -80,9 +80,9 @@ def place(rows: list[Row], scans: list[Scan], split_of: dict[str, str], fold_of:
             if not held[split, class_name]:
                 n_kept = sum(n for (_, name), n in held.items() if name == class_name)
                 raise UserError(
-                    f"Class {class_name!r} has no picture left for {split} ({n_kept} kept in all). The least that works "
-                    "is 3 different, readable pictures per class that are not also in another class. Add pictures, or "
-                    "see --conflicts."
+                    f"Class {class_name!r} has no picture left for {split} ({n_kept} kept in all). The least that "
+                    "works is 3 different, readable pictures per class that are not also in another class. Add pictures, "
+                    "or see --conflicts."
                 )
 
 
@@ -123,16 +123,6 @@ def _hash(file: SourceFile) -> tuple[str, str]:
         return file.name, ""
 
 
-def has_prep(dataset_dir: Path) -> bool:
-    """Whether data_prep.py has written `dataset_dir`."""
-    return (dataset_dir / PREP_FILE).is_file()
-
-
-def read_prep(dataset_dir: Path) -> dict:
-    """The content of prep.json."""
-    return json.loads((dataset_dir / PREP_FILE).read_text(encoding="utf-8"))
-
-
 def is_current(dataset_dir: Path, wanted: str) -> bool:
     """Whether `dataset_dir` is complete and was made from what `wanted` stands for."""
     try:
@@ -141,7 +131,7 @@ def is_current(dataset_dir: Path, wanted: str) -> bool:
             and not _strangers(dataset_dir)
             and _is_complete(dataset_dir)
         )
-    except (OSError, ValueError, KeyError, UserError):
+    except (KeyError, UserError):
         return False
 
 
@@ -190,20 +180,3 @@ def require_replaceable(dataset_dir: Path, *, overwrite: bool) -> None:
             f"{dataset_dir} holds {len(strangers)} files that data_prep.py did not write, for example {strangers[0]}. "
             "Move them away, or --overwrite."
         )
-
-
-def file_rows(dataset_dir: Path, split: str) -> tuple[list[Path], list[int], list[str]]:
-    """Paths, labels and class names of one split, in the order that `load_dataset("imagefolder")` gives them.
-
-    Raises:
-        UserError: no prepared dataset, or a picture is missing from it.
-    """
-    rows = manifest.read(dataset_dir)
-    class_names = manifest.class_names(rows)
-    chosen = manifest.kept(rows, split)
-    paths = [dataset_dir / row.file for row in chosen]
-    if missing := [path for path in paths if not path.is_file()]:
-        raise UserError(
-            f"{len(missing)} pictures of {dataset_dir} are gone, first {missing[0]}. Run data_prep.py again."
-        )
-    return paths, [class_names.index(row.class_name) for row in chosen], class_names

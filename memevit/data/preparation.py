@@ -12,6 +12,7 @@ from memevit.data import (
     corrections,
     duplicates,
     imagefolder,
+    prepared,
     selection,
     sheet,
     sources,
@@ -86,11 +87,11 @@ def prepare(
         "version": _VERSION,
         "corrections": [dataclasses.astuple(o) for o in orders],
     }
-    if imagefolder.has_prep(output_dir):
+    if prepared.has_prep(output_dir):
         wanted = imagefolder.fingerprint(imagefolder.hash_source(found, n_processes=n_processes), parameters)
         if imagefolder.is_current(output_dir, wanted):
             logger.info("%s is up to date: same files, same settings", output_dir)
-            return imagefolder.read_prep(output_dir)
+            return prepared.read_prep(output_dir)
     imagefolder.require_replaceable(output_dir, overwrite=overwrite)
     files.require_free_space(output_dir, int(len(found) * settings.max_side**2 * _BYTES_PER_PIXEL))
     build_dir = files.partial_of(output_dir)
@@ -181,4 +182,4 @@ def _write(
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, rows + imagefolder.stray_rows(stray))
     files.write_text(build_dir / imagefolder.CARD_FILE, summary.card(prep, license_id=settings.license))
-    files.write_text(build_dir / imagefolder.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
+    files.write_text(build_dir / prepared.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")

@@ -12,6 +12,7 @@ from memevit.manifest import Row
 
 _STATUSES = (manifest.KEPT, manifest.DUPLICATE, manifest.CONFLICT, manifest.DROPPED, manifest.REJECTED)
 _MAX_LISTED = 1000
+_NO_LICENCE = "not stated; memes belong to the people who made them, so ask before you pass them on"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -152,13 +153,13 @@ def card(prep: dict, *, license_id: str | None) -> str:
 Prepared from: {prep["source"]}. {prep["n_found"]} files were found; every one has a row in `manifest.csv`, with the
 reason where it was left out: {_left_out(prep)}.
 
-Licence of the pictures: {license_id or "not stated; memes belong to the people who made them, ask before you pass them on"}.
+Licence of the pictures: {license_id or _NO_LICENCE}.
 
 ## How it was made
 
-Every file was decoded completely, turned upright by its EXIF tag, reduced to its first frame, laid on white where it was
-transparent, and stored with its longest side at most {settings["max_side"]} pixels (small clean files byte for byte).
-Pictures that show the same again were left out; pictures of one template with other captions
+Every file was decoded completely, turned upright by its EXIF tag, reduced to its first frame, laid on white where it
+was transparent, and stored with its longest side at most {settings["max_side"]} pixels (small clean files byte for
+byte). Pictures that show the same again were left out; pictures of one template with other captions
 {"and with the same `" + settings["group_column"] + "` " if settings["group_column"] else ""}lie on one side of the
 split. Of {prep["near_duplicates"]["n_related_pairs"]} related pairs,
 {prep["near_duplicates"]["n_kept_pairs_across_splits"]} lie across splits.

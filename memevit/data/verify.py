@@ -77,8 +77,8 @@ def require_mostly_readable(found: list[SourceFile], scans: list[Scan], max_reje
         return
     examples = "; ".join(f"{scan.name}: {scan.problem}" for scan in rejected[:3])
     raise UserError(
-        f"{len(rejected)} of {len(pictures)} pictures can't be used ({examples}). Look at the source; if that is how it "
-        f"is, allow it with --max_reject_fraction {len(rejected) / max(len(pictures), 1) + 0.005:.2f}."
+        f"{len(rejected)} of {len(pictures)} pictures can't be used ({examples}). Look at the source; if that is how "
+        f"it is, allow it with --max_reject_fraction {len(rejected) / max(len(pictures), 1) + 0.005:.2f}."
     )
 
 

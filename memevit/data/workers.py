@@ -32,6 +32,8 @@ def map_ordered(
         function: importable by name, since it runs in other processes.
         items: picklable arguments.
         n_processes: 1 stays in this process; few items use fewer processes than asked for.
+        description: stands before the bar.
+        unit: what an item is.
 
     Raises:
         UserError: a worker died, which is what the system does to a process that takes too much memory.

@@ -1,0 +1,85 @@
+"""Read a dataset folder that data_prep.py has written."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from memevit import manifest
+from memevit.errors import UserError
+
+PREP_FILE = "prep.json"
+
+
+def has_prep(dataset_dir: Path) -> bool:
+    """Whether data_prep.py has written `dataset_dir`."""
+    return (dataset_dir / PREP_FILE).is_file()
+
+
+def read_prep(dataset_dir: Path) -> dict:
+    """The content of prep.json.
+
+    Raises:
+        UserError: it is not there or damaged.
+    """
+    try:
+        return json.loads((dataset_dir / PREP_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{dataset_dir / PREP_FILE} can't be read ({error}). Run data_prep.py again.") from error
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures of one split, in the order that `load_dataset("imagefolder")` gives them.
+
+    `files` are the paths within the dataset folder, `labels` the class ids.
+    """
+
+    paths: list[Path]
+    files: list[str]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset: class names by label, splits by name, and the fingerprint of what it was made from."""
+
+    class_names: list[str]
+    by_name: dict[str, Split]
+    fingerprint: str
+
+
+def load(dataset_dir: Path) -> Dataset:
+    """The prepared dataset in `dataset_dir`.
+
+    Raises:
+        UserError: no prepared dataset, or a picture is missing from it.
+    """
+    rows = manifest.read(dataset_dir)
+    class_names = manifest.class_names(rows)
+    by_name = {}
+    for name in manifest.SPLITS:
+        chosen = manifest.kept(rows, name)
+        paths = [dataset_dir / row.file for row in chosen]
+        labels = [class_names.index(row.class_name) for row in chosen]
+        by_name[name] = Split(paths, [row.file for row in chosen], labels)
+    every = [path for split in by_name.values() for path in split.paths]
+    if missing := [path for path in every if not path.is_file()]:
+        raise UserError(
+            f"{len(missing)} of {len(every)} pictures are gone, first {missing[0]}. Run data_prep.py again."
+        )
+    return Dataset(class_names, by_name, read_prep(dataset_dir)["fingerprint"])
+
+
+def describe(dataset_dir: Path) -> dict:
+    """What a model card says about the data: source, licence, and counts."""
+    prep = read_prep(dataset_dir)
+    return {
+        "source": prep["source"],
+        "license": prep["settings"]["license"],
+        "fingerprint": prep["fingerprint"],
+        "classes": {
+            name: {split: counts[split] for split in manifest.SPLITS} for name, counts in prep["classes"].items()
+        },
+        "n_left_out": {status: n for status, n in prep["n_by_status"].items() if status != manifest.KEPT},
+        "split_by": prep["settings"]["split_by"],
+    }

@@ -1,0 +1,93 @@
+"""predictions.csv: what the model said about every validation and test picture."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from memevit import files
+from memevit.errors import UserError
+from memevit.results import PREDICTIONS_FILE
+
+_PROBABILITY = "p_"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities for the pictures of some splits.
+
+    `probabilities` is [n, C] with rows that sum to 1, `labels` [n] true class ids, `splits` and `paths` have n entries.
+    """
+
+    class_names: list[str]
+    paths: list[str]
+    splits: list[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """[n] ids of the most probable classes."""
+        return self.probabilities.argmax(axis=1)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities [n, C] in float64 from logits [n, C].
+
+    Example:
+        >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
+    """
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def concatenate(parts: list[Predictions]) -> Predictions:
+    """All pictures of `parts`, which know the same classes, one after the other."""
+    return Predictions(
+        class_names=parts[0].class_names,
+        paths=[path for part in parts for path in part.paths],
+        splits=[split for part in parts for split in part.splits],
+        labels=np.concatenate([part.labels for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+    )
+
+
+def write(model_dir: Path, predictions: Predictions) -> None:
+    """Write predictions.csv: file, split, true class, predicted class, confidence and a probability per class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = ["file", "split", "class_name", "predicted", "confidence"]
+    writer.writerow(header + [_PROBABILITY + name for name in predictions.class_names])
+    names = predictions.class_names
+    for row, (path, split) in enumerate(zip(predictions.paths, predictions.splits, strict=True)):
+        own = predictions.probabilities[row]
+        chosen = int(own.argmax())
+        shares = [f"{share:.6f}" for share in own]
+        writer.writerow([path, split, names[predictions.labels[row]], names[chosen], shares[chosen], *shares])
+    files.write_text(model_dir / PREDICTIONS_FILE, text.getvalue())
+
+
+def read(model_dir: Path) -> Predictions:
+    """The predictions of a model folder.
+
+    Raises:
+        UserError: `model_dir` has no predictions.csv.
+    """
+    path = model_dir / PREDICTIONS_FILE
+    if not path.is_file():
+        raise UserError(f"{path} does not exist. finetune_vit.py writes it; is {model_dir} a model folder?")
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = [name for name in reader.fieldnames or [] if name.startswith(_PROBABILITY)]
+        rows = list(reader)
+    names = [column.removeprefix(_PROBABILITY) for column in columns]
+    return Predictions(
+        class_names=names,
+        paths=[row["file"] for row in rows],
+        splits=[row["split"] for row in rows],
+        labels=np.array([names.index(row["class_name"]) for row in rows], dtype=np.int64),
+        probabilities=np.array([[float(row[column]) for column in columns] for row in rows]).reshape(-1, len(names)),
+    )

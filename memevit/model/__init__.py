@@ -1,0 +1,1 @@
+"""Backbone, transforms, training and inference. The only room that imports torch."""
