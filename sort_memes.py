@@ -18,6 +18,8 @@ from memevit.arguments import SortArguments
 
 logger = logging.getLogger(__name__)
 
+POSITIONAL = cli.Positional("paths", "Pictures, or folders that are searched for pictures.")
+
 
 def main(sort_args: SortArguments, paths: list[str]) -> None:
     """Classify every picture among `paths`."""
@@ -37,5 +39,4 @@ def main(sort_args: SortArguments, paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    positional = cli.Positional("paths", "Pictures, or folders that are searched for pictures.")
-    raise SystemExit(cli.run(main, SortArguments, doc=__doc__, positional=positional))
+    raise SystemExit(cli.run(main, SortArguments, doc=__doc__, positional=POSITIONAL))

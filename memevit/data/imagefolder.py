@@ -81,8 +81,8 @@ def place(rows: list[Row], scans: list[Scan], split_of: dict[str, str], fold_of:
                 n_kept = sum(n for (_, name), n in held.items() if name == class_name)
                 raise UserError(
                     f"Class {class_name!r} has no picture left for {split} ({n_kept} kept in all). The least that "
-                    "works is 3 different, readable pictures per class that are not also in another class. Add pictures, "
-                    "or see --conflicts."
+                    "works is 3 different, readable pictures per class that are not also in another class. Add "
+                    "pictures, or see --conflicts."
                 )
 
 

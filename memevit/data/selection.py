@@ -48,10 +48,17 @@ def decide(
     clusters: dict[int, list[int]] = defaultdict(list)
     for position, cluster in enumerate(relations.same):
         clusters[int(cluster)].append(position)
+    ranks = [_rank(scan, file) for scan, file in zip(scans, found, strict=True)]
     for members in clusters.values():
         _apply_orders(members, orders, decisions)
-        _settle(members, orders, scans, decisions, conflicts)
+        _settle(members, orders, ranks, decisions, conflicts)
     return decisions
+
+
+def _rank(scan: Scan, file: SourceFile) -> tuple[int, int, str]:
+    """Sorts the picture to keep first: one that the source has for training, then the largest, then by name."""
+    split = manifest.SPLITS.index(file.split) if file.split else 0
+    return split, -scan.width_px * scan.height_px, scan.name
 
 
 def _apply_orders(members: list[int], orders: dict[int, Correction], decisions: list[Decision]) -> None:
@@ -68,13 +75,11 @@ def _apply_orders(members: list[int], orders: dict[int, Correction], decisions: 
 
 
 def _settle(
-    members: list[int], orders: dict[int, Correction], scans: list[Scan], decisions: list[Decision], conflicts: str
+    members: list[int], orders: dict[int, Correction], ranks: list[tuple], decisions: list[Decision], conflicts: str
 ) -> None:
     """Keep one of `members`, which all show the same picture, or fewer or more where classes disagree."""
-    live = sorted(
-        (position for position in members if decisions[position].status == manifest.KEPT),
-        key=lambda position: (-scans[position].width_px * scans[position].height_px, scans[position].name),
-    )
+    live = [position for position in members if decisions[position].status == manifest.KEPT]
+    live.sort(key=ranks.__getitem__)
     kept_by_order = [position for position in live if position in orders and orders[position].action == "keep"]
     class_names = sorted({decisions[position].class_name for position in live})
     if kept_by_order:
@@ -82,7 +87,7 @@ def _settle(
     elif len(class_names) < 2:
         winners = live[:1]
     elif conflicts == "keep_first":
-        winners = [min(live, key=lambda position: scans[position].name)]
+        winners = [min(live, key=lambda position: ranks[position][-1])]
     elif conflicts == "train_only":
         winners = [next(p for p in live if decisions[p].class_name == name) for name in class_names]
     else:

@@ -4,7 +4,7 @@ import random
 import textwrap
 from collections.abc import Callable
 
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFont
 
 from memevit.data.sample.scenes import Scene, Size
 
@@ -256,6 +256,8 @@ def crossover(scenes: list[Scene], rng: random.Random, words: random.Random, cla
 
 def worn(image: Image.Image, rng: random.Random) -> Image.Image:
     """A tint, another brightness, greys, or far too much of everything; most pictures stay as they are."""
+    if rng.random() < 0.6:
+        image = _lit(image, rng)
     chance = rng.random()
     if chance < 0.10:
         return image.convert("L").convert("RGB")
@@ -267,6 +269,13 @@ def worn(image: Image.Image, rng: random.Random) -> Image.Image:
     if chance < 0.70:
         return ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.3))
     return image
+
+
+def _lit(image: Image.Image, rng: random.Random) -> Image.Image:
+    """The picture with light falling in from a corner, as in a photo of a screen."""
+    light = Image.new("L", (2, 2))
+    light.putdata([rng.randrange(90, 256) for _ in range(4)])
+    return ImageChops.multiply(image, light.resize(image.size, Image.Resampling.BILINEAR).convert("RGB"))
 
 
 def reposted(image: Image.Image, rng: random.Random) -> Image.Image:

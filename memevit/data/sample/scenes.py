@@ -15,33 +15,17 @@ _LOW_RES = (160, 100)  # The corridors are drawn this small and blown up, pixels
 _VIEW_HEIGHT = 84  # Above the status bar.
 _MAP_SIDE = 9
 
-# Wall, ceiling, floor. They overlap with the village palettes on purpose: colour must not give the game away.
-_CORRIDORS: list[tuple[Colour, Colour, Colour]] = [
-    ((124, 82, 54), (52, 44, 40), (84, 70, 56)),
-    ((128, 128, 120), (60, 64, 72), (92, 88, 80)),
-    ((92, 120, 168), (168, 204, 232), (96, 140, 92)),
-    ((150, 60, 48), (40, 20, 24), (110, 52, 36)),
-    ((112, 148, 88), (140, 190, 220), (120, 160, 84)),
-    ((200, 176, 140), (176, 208, 236), (148, 168, 108)),
-    ((84, 72, 108), (36, 28, 60), (70, 96, 70)),
+# Both games' pictures take their colours from this one box: colour must not give the game away.
+_PAINTS: list[Colour] = [
+    *((124, 82, 54), (128, 128, 120), (92, 120, 168), (150, 60, 48), (112, 148, 88), (200, 176, 140), (84, 72, 108)),
+    *((150, 206, 240), (36, 40, 84), (236, 178, 120), (196, 214, 228), (128, 204, 220), (70, 40, 44), (124, 182, 92)),
+    *((48, 78, 60), (176, 120, 64), (228, 236, 240), (232, 208, 150), (64, 140, 72), (236, 92, 80), (240, 200, 96)),
+    *((240, 200, 160), (168, 110, 72), (120, 170, 200), (230, 150, 160), (30, 30, 36), (236, 228, 210), (190, 92, 44)),
 ]
-# Sky, ground, leaves, accent.
-_VILLAGES: list[tuple[Colour, Colour, Colour, Colour]] = [
-    ((150, 206, 240), (124, 182, 92), (64, 140, 72), (236, 92, 80)),
-    ((36, 40, 84), (48, 78, 60), (28, 62, 50), (236, 200, 96)),
-    ((236, 178, 120), (176, 120, 64), (190, 92, 44), (150, 60, 48)),
-    ((196, 214, 228), (228, 236, 240), (110, 140, 140), (200, 70, 80)),
-    ((128, 204, 220), (232, 208, 150), (80, 150, 90), (240, 150, 60)),
-    ((70, 40, 44), (110, 66, 50), (96, 44, 40), (230, 120, 60)),
-]
-_SKIN_TONES: list[Colour] = [
-    (240, 200, 160),
-    (236, 228, 210),
-    (168, 110, 72),
-    (120, 170, 200),
-    (230, 150, 160),
-    (150, 160, 90),
-]
+
+
+def _paint(rng: random.Random) -> Colour:
+    return _shade(rng.choice(_PAINTS), rng.uniform(0.75, 1.15))
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
@@ -65,7 +49,7 @@ def _gradient(size: Size, top: Colour, bottom: Colour) -> Image.Image:
 
 def corridor(rng: random.Random, size: Size) -> Image.Image:
     """A maze seen in first person: textured walls, a creature, a weapon and a status bar, in coarse pixels."""
-    wall, ceiling, floor = rng.choice(_CORRIDORS)
+    wall, ceiling, floor = (_paint(rng) for _ in range(3))
     image = Image.new("RGB", _LOW_RES)
     image.paste(_gradient((_LOW_RES[0], _VIEW_HEIGHT // 2), ceiling, _shade(ceiling, 0.6)), (0, 0))
     image.paste(_gradient((_LOW_RES[0], _VIEW_HEIGHT // 2), _shade(floor, 0.5), floor), (0, _VIEW_HEIGHT // 2))
@@ -133,7 +117,7 @@ def _draw_walls(image: Image.Image, rng: random.Random, colour: Colour) -> np.nd
 
 
 def _demon(pen: ImageDraw.ImageDraw, rng: random.Random, x: int, foot: int, height: float) -> None:
-    skin = rng.choice([(168, 56, 44), (120, 84, 56), (200, 132, 116), (96, 112, 72), (140, 140, 150), (110, 90, 160)])
+    skin = _paint(rng)
     dark, half, top = _shade(skin, 0.55), height * 0.30, foot - height
     pen.polygon([(x - half, foot), (x - half * 0.5, foot - height * 0.4), (x - half * 0.1, foot)], fill=dark)
     pen.polygon([(x + half, foot), (x + half * 0.5, foot - height * 0.4), (x + half * 0.1, foot)], fill=dark)
@@ -172,7 +156,7 @@ def _demon(pen: ImageDraw.ImageDraw, rng: random.Random, x: int, foot: int, heig
 
 
 def _weapon(pen: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    x, metal = 80 + rng.randrange(-8, 9), rng.choice([(96, 96, 104), (130, 120, 96), (70, 74, 90)])
+    x, metal = 80 + rng.randrange(-8, 9), _paint(rng)
     width = rng.choice((5, 7, 10))
     pen.polygon(
         [
@@ -220,7 +204,7 @@ _DIGITS = {
 
 
 def _status_bar(pen: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    grey = rng.choice([(104, 100, 92), (84, 84, 92), (120, 104, 80)])
+    grey = _paint(rng)
     pen.rectangle((0, _VIEW_HEIGHT, 159, 99), fill=grey)
     for left, value in (
         (4, f"{rng.randrange(0, 300)}"),
@@ -249,7 +233,7 @@ def village(rng: random.Random, size: Size) -> Image.Image:
     if rng.random() < 0.25:
         return _room(rng, size)
     width, height = size
-    sky, ground, leaves, accent = rng.choice(_VILLAGES)
+    sky, ground, leaves, accent = (_paint(rng) for _ in range(4))
     image = _gradient(size, _shade(sky, 0.85), _mix(sky, (255, 255, 255), 0.3))
     pen = ImageDraw.Draw(image)
     horizon = round(height * rng.uniform(0.18, 0.42))
@@ -278,7 +262,7 @@ def _grass(pen: ImageDraw.ImageDraw, rng: random.Random, size: Size, horizon: in
 
 
 def _water(pen: ImageDraw.ImageDraw, rng: random.Random, size: Size, sky: Colour) -> None:
-    blue, x = _mix(sky, (64, 150, 190), 0.6), rng.uniform(-0.2, 0.9) * size[0]
+    blue, x = _mix(sky, _paint(rng), 0.6), rng.uniform(-0.2, 0.9) * size[0]
     pen.ellipse((x, size[1] * 0.55, x + size[0] * 0.5, size[1] * 0.85), fill=_shade(blue, 1.2))
     pen.ellipse((x + size[0] * 0.02, size[1] * 0.565, x + size[0] * 0.48, size[1] * 0.84), fill=blue)
 
@@ -286,7 +270,7 @@ def _water(pen: ImageDraw.ImageDraw, rng: random.Random, size: Size, sky: Colour
 def _tree(
     pen: ImageDraw.ImageDraw, rng: random.Random, x: float, foot: float, scale: float, leaves: Colour, accent: Colour
 ) -> None:
-    pen.rectangle((x - scale * 0.1, foot - scale * 0.5, x + scale * 0.1, foot), fill=(116, 78, 50))
+    pen.rectangle((x - scale * 0.1, foot - scale * 0.5, x + scale * 0.1, foot), fill=_shade(accent, 0.5))
     for dx, dy, radius in ((-0.3, 0.6, 0.33), (0.3, 0.6, 0.33), (0.0, 0.9, 0.38)):
         a, b, r = x + dx * scale, foot - dy * scale, radius * scale
         pen.ellipse((a - r, b - r, a + r, b + r), fill=leaves)
@@ -302,7 +286,7 @@ def _tree(
 def _house(
     pen: ImageDraw.ImageDraw, rng: random.Random, x: float, foot: float, scale: float, leaves: Colour, accent: Colour
 ) -> None:
-    half, wall = scale * 0.7, rng.choice([(240, 226, 196), (214, 190, 160), (200, 210, 220)])
+    half, wall = scale * 0.7, _paint(rng)
     pen.rounded_rectangle((x - half, foot - scale * 0.8, x + half, foot), radius=scale * 0.12, fill=wall)
     pen.polygon(
         [(x - half * 1.25, foot - scale * 0.7), (x, foot - scale * 1.4), (x + half * 1.25, foot - scale * 0.7)],
@@ -322,7 +306,7 @@ def _flower(
     pen: ImageDraw.ImageDraw, rng: random.Random, x: float, foot: float, scale: float, leaves: Colour, accent: Colour
 ) -> None:
     pen.line((x, foot, x, foot - scale * 0.3), fill=leaves, width=max(1, round(scale * 0.05)))
-    petal, r = rng.choice([accent, (250, 250, 250), (250, 220, 90), (220, 130, 200)]), scale * 0.09
+    petal, r = _paint(rng), scale * 0.09
     for k in range(5):
         a, b = x + math.cos(k * 1.257) * r * 1.2, foot - scale * 0.35 + math.sin(k * 1.257) * r * 1.2
         pen.ellipse((a - r, b - r, a + r, b + r), fill=petal)
@@ -333,7 +317,7 @@ def _flower(
 
 def _villager(pen: ImageDraw.ImageDraw, rng: random.Random, x: float, foot: float, scale: float) -> None:
     fur, cloth = (
-        rng.choice(_SKIN_TONES),
+        _paint(rng),
         rng.choice([(90, 140, 200), (220, 100, 110), (250, 210, 110), (120, 180, 120)]),
     )
     r, head = scale * 0.34, foot - scale * 0.62
@@ -381,15 +365,15 @@ def _villager(pen: ImageDraw.ImageDraw, rng: random.Random, x: float, foot: floa
 
 def _room(rng: random.Random, size: Size) -> Image.Image:
     width, height = size
-    wall = rng.choice([(226, 204, 170), (180, 150, 130), (150, 110, 90), (176, 190, 200), (120, 60, 50)])
+    wall, boards = _paint(rng), _paint(rng)
     image = Image.new("RGB", size, wall)
     pen = ImageDraw.Draw(image)
     floor, board = round(height * 0.45), max(8, height // 12)
     for row, y in enumerate(range(floor, height, board)):
-        pen.rectangle((0, y, width, y + board), fill=_shade((176, 124, 78), 0.9 + 0.12 * (row % 2)))
+        pen.rectangle((0, y, width, y + board), fill=_shade(boards, 0.9 + 0.12 * (row % 2)))
     for k in range(rng.randrange(2, 6)):
         x, w = rng.uniform(0, 0.85) * width, width * rng.uniform(0.1, 0.24)
-        colour = rng.choice([(150, 92, 56), (210, 120, 110), (110, 150, 160), (236, 214, 140)])
+        colour = _paint(rng)
         y = floor + (height - floor) * rng.uniform(-0.25, 0.5)
         pen.rounded_rectangle((x, y, x + w, y + w * 0.8), radius=w * 0.12, fill=colour)
         pen.rounded_rectangle(
@@ -554,9 +538,7 @@ def _party_list(pen: ImageDraw.ImageDraw, rng: random.Random, size: Size) -> Non
     for k in range(4):
         y = height * (0.25 + 0.11 * k)
         pen.rounded_rectangle((width * 0.84, y - r, width * 0.985, y + r), radius=r, fill=(60, 66, 84))
-        pen.ellipse(
-            (width * 0.95 - r, y - r, width * 0.95 + r, y + r), fill=rng.choice(_SKIN_TONES), outline=(255, 255, 255)
-        )
+        pen.ellipse((width * 0.95 - r, y - r, width * 0.95 + r, y + r), fill=_paint(rng), outline=(255, 255, 255))
         pen.rectangle(
             (width * 0.855, y + r * 0.2, width * (0.86 + 0.05 * rng.random()), y + r * 0.5), fill=(140, 220, 90)
         )

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= runs/demo
+BIN := $(VENV)/bin
+# One process, chosen device, no questions: what `accelerate launch` asks for when it has no configuration.
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+
+.PHONY: install demo test check
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# The whole chain on the drawn sample: no network, a few minutes on two cores.
+demo: export HF_HUB_OFFLINE = 1
+demo: install
+	rm -rf $(DEMO)
+	$(BIN)/python data_prep.py --source sample --output_dir $(DEMO)/data
+	$(LAUNCH) finetune_vit.py --dataset $(DEMO)/data --output_dir $(DEMO)/model --from_scratch --num_train_epochs 15
+	$(BIN)/python sort_memes.py --model $(DEMO)/model --output $(DEMO)/rows.csv \
+		$(DEMO)/data/test $(DEMO)/data-sample/held_apart/unrelated
+	$(BIN)/python -m memevit.demo $(DEMO)
+
+test: export HF_HUB_OFFLINE = 1
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest

@@ -1,0 +1,136 @@
+"""Fixtures for the whole suite: no network, few threads, drawn pictures, a tiny model."""
+
+import os
+
+# Before torch and the Hub client are imported, which read these once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import ipaddress
+import socket
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from memevit import cli
+
+COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170)}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Connections to anything but this machine fail at once."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+            raise OSError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def _is_loopback(host):
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def draw_picture(seed, *, colour=(128, 128, 128), size=(96, 72)):
+    """A picture that no other seed gives: shapes on tinted noise."""
+    random = np.random.default_rng(seed)
+    noise = random.integers(-40, 41, (size[1] // 4 + 1, size[0] // 4 + 1, 3))
+    levels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+    image = Image.fromarray(levels).resize(size, Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(image)
+    for _ in range(5):
+        x, y = random.integers(0, size[0]), random.integers(0, size[1])
+        width, height = random.integers(8, size[0] // 2, 2)
+        box = (int(x), int(y), int(x + width), int(y + height))
+        shape = pen.ellipse if random.random() < 0.5 else pen.rectangle
+        shape(box, fill=tuple(int(level) for level in random.integers(0, 256, 3)))
+    return image
+
+
+def write_classes(root, *, n=12, class_names=("coral", "moss", "slate"), suffix="png", first_seed=0):
+    """Class folders with `n` pictures each, tinted by class."""
+    for number, name in enumerate(class_names):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index in range(n):
+            seed = first_seed + 1000 * number + index
+            image = draw_picture(seed, colour=list(COLOURS.values())[number % len(COLOURS)])
+            image.save(root / name / f"{name}_{index:03}.{suffix}")
+    return root
+
+
+def run_script(script, *argv, groups):
+    """Run a script's main in this process as its command line would; returns the exit code."""
+    positional = getattr(script, "POSITIONAL", None)
+    return cli.run(script.main, *groups, doc=script.__doc__, argv=[str(part) for part in argv], positional=positional)
+
+
+def run_data_prep(*argv):
+    import data_prep
+    from memevit.arguments import SourceArguments, SplitArguments
+
+    return run_script(data_prep, *argv, groups=(SourceArguments, SplitArguments))
+
+
+def run_finetune(*argv):
+    import finetune_vit
+    from memevit.arguments import ModelArguments
+    from memevit.model.recipe import FineTuningArguments
+
+    return run_script(finetune_vit, *argv, groups=(ModelArguments, FineTuningArguments))
+
+
+def run_sort(*argv):
+    import sort_memes
+    from memevit.arguments import SortArguments
+
+    return run_script(sort_memes, *argv, groups=(SortArguments,))
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """A ViT of 16 thousand random parameters with its image processor, as a local checkpoint."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("backbone") / "vit-tiny-random"
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8
+    )
+    ViTForImageClassification(config).save_pretrained(path)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(
+        path
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A prepared dataset of three tinted classes, 40 pictures each."""
+    root = tmp_path_factory.mktemp("prepared")
+    write_classes(root / "source", n=40)
+    assert run_data_prep("--source", root / "source", "--output_dir", root / "data", "--num_proc", 1) == 0
+    return root / "data"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, prepared, tiny_backbone):
+    """A model folder: the tiny backbone fine-tuned on `prepared`."""
+    model_dir = tmp_path_factory.mktemp("trained") / "model"
+    code = run_finetune(
+        *("--dataset", prepared, "--output_dir", model_dir, "--model_name_or_path", tiny_backbone),
+        *("--num_train_epochs", 12, "--learning_rate", 5e-3, "--per_device_train_batch_size", 16),
+        *("--use_cpu", "--disable_tqdm", True, "--save_total_limit", 2),
+    )
+    assert code == 0
+    return model_dir

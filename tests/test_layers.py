@@ -1,0 +1,72 @@
+"""Imports point one way: scripts, rooms, bottom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("data", "model", "evaluation", "hub")
+TORCH = {"torch", "torchvision"}
+
+
+def imported(path):
+    """Modules that a file imports anywhere, and those that it imports when it is itself imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_once = set(ast.walk(tree)) - {
+        inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)
+    }
+    found = {"anywhere": set(), "at once": set()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        else:
+            continue
+        found["anywhere"] |= names
+        if node in at_once:
+            found["at once"] |= names
+    return found
+
+
+def files_of(room):
+    return sorted((ROOT / "memevit" / room).rglob("*.py"))
+
+
+BOTTOM = sorted(path for path in (ROOT / "memevit").glob("*.py"))
+
+
+def test_every_room_has_files():
+    assert [path.name for path in BOTTOM] == [
+        "__init__.py", "arguments.py", "cli.py", "demo.py", "errors.py", "files.py", "labels.py", "manifest.py",
+        "pixels.py", "results.py", "rows.py",
+    ]  # fmt: skip
+    for room in ("data", "model", "evaluation"):
+        assert len(files_of(room)) >= 4, room
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_do_not_import_one_another_nor_the_command_line(room):
+    forbidden = [f"memevit.{other}" for other in ROOMS if other != room] + ["memevit.cli", "memevit.arguments"]
+    for path in files_of(room):
+        for name in imported(path)["anywhere"]:
+            assert not any(name == other or name.startswith(f"{other}.") for other in forbidden), (path, name)
+
+
+def test_the_bottom_imports_no_room():
+    for path in BOTTOM:
+        for name in imported(path)["anywhere"]:
+            assert not any(name.startswith(f"memevit.{room}") for room in ROOMS), (path, name)
+
+
+@pytest.mark.parametrize("room", ["data", "evaluation", "hub", ""])
+def test_only_the_model_room_imports_torch(room):
+    paths = files_of(room) if room else BOTTOM
+    for path in paths:
+        assert not {name.split(".")[0] for name in imported(path)["at once"]} & TORCH, path
+
+
+def test_evaluation_imports_no_transformers():
+    for path in files_of("evaluation"):
+        assert not any(name.split(".")[0] == "transformers" for name in imported(path)["anywhere"]), path

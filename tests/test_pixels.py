@@ -1,0 +1,105 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memevit import pixels
+from tests.conftest import draw_picture
+
+
+def saved(image, image_format, **options):
+    content = io.BytesIO()
+    image.save(content, image_format, **options)
+    content.seek(0)
+    return content
+
+
+def test_transparency_is_laid_on_white():
+    image = Image.new("RGBA", (10, 10), (200, 0, 0, 0))
+    image.putpixel((3, 3), (200, 0, 0, 255))
+    loaded = pixels.load_image(saved(image, "PNG"))
+    assert loaded.mode == "RGB"
+    assert loaded.getpixel((0, 0)) == (255, 255, 255)
+    assert loaded.getpixel((3, 3)) == (200, 0, 0)
+
+
+def test_a_transparent_palette_colour_is_laid_on_white():
+    image = Image.new("P", (10, 10), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.putpixel((5, 5), 0)
+    loaded = pixels.load_image(saved(image, "PNG", transparency=1))
+    assert loaded.getpixel((0, 0)) == (255, 255, 255)
+    assert loaded.getpixel((5, 5)) == (0, 0, 0)
+
+
+def test_16_bit_grey_is_scaled_not_clipped():
+    levels = np.array([[0, 0x1234], [0x8000, 0xFFFF]], dtype=np.uint16)
+    loaded = pixels.load_image(saved(Image.fromarray(levels), "PNG"))
+    assert [loaded.getpixel(place)[0] for place in ((0, 0), (1, 0), (0, 1), (1, 1))] == [0, 0x12, 0x80, 0xFF]
+
+
+def test_exif_rotation_is_applied():
+    image = Image.new("RGB", (20, 10), "white")
+    image.putpixel((0, 0), (0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    loaded = pixels.load_picture(saved(image, "PNG", exif=exif))
+    assert loaded.image.size == (10, 20)
+    assert (loaded.width_px, loaded.height_px) == (10, 20)
+    assert loaded.is_rotated
+    assert loaded.image.getpixel((9, 0)) == (0, 0, 0)
+
+
+def test_the_first_frame_of_an_animation_is_used():
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "lime")]
+    for image_format in ("GIF", "WEBP"):
+        options = {"lossless": True} if image_format == "WEBP" else {}
+        content = saved(frames[0], image_format, save_all=True, append_images=frames[1:], duration=90, **options)
+        picture = pixels.load_picture(content)
+        assert picture.n_frames == 3
+        assert picture.image.getpixel((8, 8)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_every_mode_becomes_rgb(mode):
+    image = draw_picture(1).convert("L").convert("F").convert(mode) if mode in ("I", "F") else draw_picture(1)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    elif mode not in ("I", "F"):
+        image = image.convert(mode)
+    image_format = {"CMYK": "JPEG", "F": "TIFF", "I": "TIFF"}.get(mode, "PNG")
+    assert pixels.load_image(saved(image, image_format)).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not an image"),
+        (b"<html><body>404</body></html>", "not an image"),
+        (saved(draw_picture(2, size=(400, 300)), "JPEG").getvalue()[:3000], "damaged"),
+        (saved(draw_picture(2, size=(400, 300)), "PNG").getvalue()[:3000], "damaged"),
+    ],
+)
+def test_what_can_not_be_decoded_says_why(content, reason):
+    with pytest.raises(pixels.UnreadableImageError, match=reason):
+        pixels.load_image(io.BytesIO(content))
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded():
+    bomb = saved(Image.new("1", (20_000, 20_000)), "PNG")
+    with pytest.raises(pixels.UnreadableImageError, match="pixels"):
+        pixels.load_image(bomb)
+
+
+def test_a_missing_file_is_unreadable_and_names_no_path(tmp_path):
+    with pytest.raises(pixels.UnreadableImageError, match="No such file") as caught:
+        pixels.load_image(tmp_path / "gone.jpg")
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_large_jpeg_is_decoded_at_reduced_scale_but_never_below_the_wanted_size():
+    content = saved(draw_picture(3, size=(1920, 1080)), "JPEG")
+    picture = pixels.load_picture(content, at_least_px=512)
+    assert (picture.width_px, picture.height_px) == (1920, 1080)
+    assert picture.image.size == (960, 540)
