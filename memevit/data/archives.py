@@ -284,7 +284,7 @@ def _fitting(part: str, distinguish: str = "") -> str:
     >>> _fitting("meme.png")
     'meme.png'
     >>> _fitting("meme.png", distinguish="1")
-    'meme-83dcefb7.png'
+    'meme-4d9345c7.png'
     >>> len(_fitting("m" * 300 + ".png"))
     255
     """

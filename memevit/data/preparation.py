@@ -97,9 +97,12 @@ def prepare(
     build_dir = files.partial_of(output_dir)
     shutil.rmtree(build_dir, ignore_errors=True)
     build_dir.mkdir(parents=True)
-    with files.explained_disk_errors(output_dir):
-        prep = _build(build_dir, source, found, stray, settings, orders, parameters, n_processes)
-        files.publish(build_dir, output_dir)
+    try:
+        with files.explained_disk_errors(output_dir):
+            prep = _build(build_dir, source, found, stray, settings, orders, parameters, n_processes)
+            files.publish(build_dir, output_dir)
+    finally:
+        shutil.rmtree(build_dir, ignore_errors=True)
     return prep
 
 

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import logging
 import os
+import shutil
 import stat
 import tempfile
 from collections import defaultdict
@@ -99,7 +100,7 @@ def drawn_sample(output_dir: Path) -> Path:
     if not sample_dir.exists():
         partial_dir = sample_dir.with_name(f".{sample_dir.name}.partial")
         with explained_disk_errors(sample_dir.parent):
-            archives.remove_tree(partial_dir)
+            shutil.rmtree(partial_dir, ignore_errors=True)
             sample.draw(partial_dir)
             partial_dir.rename(sample_dir)
     return sample_dir

@@ -1,0 +1,172 @@
+"""What the reader can get wrong: one sentence on stderr and exit code 2, never a traceback."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import draw_picture, run_data_prep, run_finetune, run_sort, write_classes
+
+ROOT = Path(__file__).parents[1]
+
+
+def said(capsys):
+    """The error lines of a command."""
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "is neither a folder nor a zip file"),
+        (lambda root: root.mkdir(), "Need at least 2 class folders"),
+        (lambda root: write_classes(root, class_names=("one",)), "Need at least 2 class folders"),
+        (lambda root: (write_classes(root), (root / "empty").mkdir()), "['empty'] in"),
+        (lambda root: write_classes(root, n=2), "need at least 3 groups"),
+        (lambda root: root.write_text("no zip"), "is not a zip file"),
+    ],
+)
+def test_a_source_that_is_no_dataset(tmp_path, capsys, make, message):
+    make(tmp_path / "source")
+    assert run_data_prep("--source", tmp_path / "source", "--output_dir", tmp_path / "data", "--num_proc", 1) == 2
+    errors = said(capsys)
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not (tmp_path / "data").exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_too_many_broken_files_stop_the_preparation(tmp_path, capsys):
+    source = write_classes(tmp_path / "source", n=6)
+    for index in range(6):
+        (source / "moss" / f"broken_{index}.jpg").write_bytes(b"no picture")
+    assert run_data_prep("--source", source, "--output_dir", tmp_path / "data", "--num_proc", 1) == 2
+    (error,) = said(capsys)
+    assert "6 of 24 pictures can't be used" in error
+    assert "--max_reject_fraction 0.2" in error
+    allowed = ("--max_reject_fraction", 0.3)
+    assert run_data_prep("--source", source, "--output_dir", tmp_path / "data", "--num_proc", 1, *allowed) == 0
+
+
+def test_a_folder_of_somebody_else_is_not_written_into(tmp_path, capsys):
+    source = write_classes(tmp_path / "source", n=5)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.txt").write_text("years of work")
+    argv = ("--source", source, "--output_dir", tmp_path / "data", "--num_proc", 1)
+    assert run_data_prep(*argv) == 2
+    assert "was not made by data_prep.py" in said(capsys)[0]
+    assert (tmp_path / "data" / "thesis.txt").read_text() == "years of work"
+    assert run_data_prep(*argv, "--overwrite") == 0
+    (tmp_path / "data" / "train" / "notes.txt").write_text("mine")
+    assert run_data_prep(*argv, "--seed", 3) == 2
+    assert "train/notes.txt" in said(capsys)[0]
+
+
+def test_the_dataset_may_not_lie_in_its_source(tmp_path, capsys):
+    source = write_classes(tmp_path / "source", n=5)
+    assert run_data_prep("--source", source, "--output_dir", source / "data", "--num_proc", 1) == 2
+    assert "lie in each other" in said(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--test_fracton", "0.2"), "unknown option --test_fracton. Did you mean --test_fraction?"),
+        (("--test_fraction", "1.5"), "--test_fraction must lie strictly between 0 and 1, got 1.5"),
+        (("--test_fraction", "0.6", "--validation_fraction", "0.6"), "leave nothing to train on"),
+        (("--group_column", "author"), "--group_column author is in no CSV"),
+        (("--split_by", "time"), "needs a column created_utc"),
+        (("--folds", "1"), "--folds must be at least 2"),
+        (("--corrections", "nowhere.csv"), "nowhere.csv does not exist"),
+    ],
+)
+def test_wrong_options_of_data_prep(tmp_path, capsys, argv, message):
+    source = write_classes(tmp_path / "source", n=5)
+    assert run_data_prep("--source", source, "--output_dir", tmp_path / "data", "--num_proc", 1, *argv) == 2
+    assert message in said(capsys)[0]
+
+
+def test_a_missing_required_option_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run_data_prep("--source", "x")
+    assert stopped.value.code == 2
+    assert "--output_dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--dataset", "nowhere"), "nowhere does not exist. data_prep.py"),
+        (("--learning_rte", "1"), "Did you mean --learning_rate?"),
+        (("--model_name_or_path", "no-such/backbone"), "The backbone no-such/backbone can't be had"),
+        (("--eval_strategy", "no"), "don't go together"),
+    ],
+)
+def test_wrong_options_of_finetune(tmp_path, capsys, prepared, argv, message):
+    usual = {"--dataset": prepared, "--output_dir": tmp_path / "model"}
+    given = usual | dict(zip(argv[::2], argv[1::2], strict=True))
+    assert run_finetune(*(part for pair in given.items() for part in pair), "--use_cpu") == 2
+    assert message in said(capsys)[0]
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_default_backbone_without_a_network_says_what_to_do(tmp_path, capsys, prepared, monkeypatch):
+    assert run_finetune("--dataset", prepared, "--output_dir", tmp_path / "model", "--use_cpu") == 2
+    (error,) = said(capsys)
+    assert "google/vit-base-patch16-224-in21k can't be had" in error
+    assert "--from_scratch" in error
+
+
+def test_a_folder_that_data_prep_did_not_write_is_no_dataset(tmp_path, capsys):
+    source = write_classes(tmp_path / "source", n=5)
+    assert run_finetune("--dataset", source, "--output_dir", tmp_path / "model", "--use_cpu") == 2
+    assert "python data_prep.py --source" in said(capsys)[0]
+
+
+def test_a_picture_that_has_gone_is_named(tmp_path, capsys, prepared, tiny_backbone):
+    shutil.copytree(prepared, tmp_path / "data")
+    next((tmp_path / "data" / "test" / "moss").iterdir()).unlink()
+    argv = ("--dataset", tmp_path / "data", "--output_dir", tmp_path / "model", "--use_cpu")
+    assert run_finetune(*argv, "--model_name_or_path", tiny_backbone) == 2
+    assert "1 of 120 pictures are gone" in said(capsys)[0]
+
+
+def test_a_finished_model_is_not_trained_over(trained, capsys, prepared, tiny_backbone):
+    before = (trained / "model.safetensors").read_bytes()
+    argv = ("--dataset", prepared, "--output_dir", trained, "--use_cpu")
+    assert run_finetune(*argv, "--model_name_or_path", tiny_backbone) == 2
+    assert "already holds a finished model" in said(capsys)[0]
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(("path", "message"), [("nowhere", "holds no model"), (".", "holds no model")])
+def test_sorting_needs_a_model_folder(tmp_path, capsys, path, message):
+    draw_picture(1).save(tmp_path / "meme.png")
+    assert run_sort("--model", tmp_path / path, tmp_path / "meme.png") == 2
+    assert message in said(capsys)[0]
+
+
+def test_a_damaged_model_is_named(tmp_path, capsys, trained):
+    shutil.copytree(trained, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    draw_picture(1).save(tmp_path / "meme.png")
+    assert run_sort("--model", tmp_path / "model", tmp_path / "meme.png") == 2
+    assert "can't be loaded" in said(capsys)[0]
+
+
+def test_sorting_a_path_that_is_not_there_says_so_before_the_model_is_loaded(tmp_path, capsys):
+    assert run_sort("--model", tmp_path, tmp_path / "gone.jpg") == 2
+    assert "gone.jpg does not exist (1 of 1 paths)" in said(capsys)[0]
+
+
+def test_a_mistake_on_a_real_command_line_leaves_no_traceback(tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    command = [sys.executable, "data_prep.py", "--source", str(tmp_path), "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1

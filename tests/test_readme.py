@@ -1,0 +1,79 @@
+"""The README promises only what is there."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from benchmarks import render_readme
+from memevit import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py"))
+
+
+def commands():
+    """Every command line in a code block or table that calls one of our scripts."""
+    names = "|".join(SCRIPTS)
+    found = re.findall(rf"(?:python|accelerate launch) ((?:{names})\.py[^`|#\n]*)", README)
+    return sorted({line.strip() for line in found})
+
+
+def flags_of(script):
+    """The options of a script, as its parser knows them."""
+    from transformers import HfArgumentParser
+
+    return {flag for action in HfArgumentParser(_groups(script))._actions for flag in action.option_strings}
+
+
+def test_there_are_commands_to_check():
+    assert len(commands()) >= 6
+    assert SCRIPTS == ["data_prep", "finetune_vit", "sort_memes"]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_of_the_readme_has_only_options_that_exist(command):
+    script, *words = shlex.split(command)
+    used = {word for word in words if word.startswith("--")}
+    assert used <= flags_of(script.removesuffix(".py"))
+
+
+def test_every_option_that_the_text_names_exists():
+    named = set(re.findall(r"`(--[a-z0-9_]+)", README)) - {"--help"}
+    known = set().union(*(flags_of(script) for script in SCRIPTS))
+    assert named
+    assert named <= known
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_shows_the_docstring_and_the_flags(script, capsys):
+    module = importlib.import_module(script)
+    assert module.__doc__.count(f"{script}.py") >= 1
+    with pytest.raises(SystemExit) as stopped:
+        cli._parse(_groups(script), module.__doc__, ["--help"], getattr(module, "POSITIONAL", None))
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert module.__doc__.splitlines()[0] in shown
+
+
+def _groups(script):
+    import memevit.arguments as arguments
+    from memevit.model.recipe import FineTuningArguments
+
+    return {
+        "data_prep": (arguments.SourceArguments, arguments.SplitArguments),
+        "finetune_vit": (arguments.ModelArguments, FineTuningArguments),
+        "sort_memes": (arguments.SortArguments,),
+    }[script]
+
+
+def test_tables_are_those_of_the_committed_results():
+    assert render_readme.rendered(README) == README
+
+
+def test_the_first_two_commands_are_demo_and_test():
+    block = README.split("```bash\n", 1)[1].split("```", 1)[0]
+    assert [line.split("#")[0].strip() for line in block.strip().splitlines()] == ["make demo", "make test"]

@@ -1,0 +1,51 @@
+"""sort_memes.py: rows for every file."""
+
+import csv
+import json
+
+from tests.conftest import draw_picture, run_sort
+
+
+def test_every_file_is_a_row_in_order_and_a_broken_one_has_its_reason(tmp_path, trained):
+    folder = tmp_path / "memes"
+    (folder / "more").mkdir(parents=True)
+    draw_picture(1).save(folder / "b.png")
+    draw_picture(2).save(folder / "more" / "ü nicode.jpg")
+    (folder / "a.jpg").write_text("<html></html>")
+    (folder / ".hidden.png").write_bytes(b"")
+    assert run_sort("--model", trained, "--output", tmp_path / "rows.csv", folder, "--batch_size", 2) == 0
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [str(folder / name) for name in ("a.jpg", "b.png", "more/ü nicode.jpg")]
+    assert list(rows[0]) == ["file", "label", "confidence", "reason", "p_coral", "p_moss", "p_slate"]
+    assert (rows[0]["label"], rows[0]["confidence"], rows[0]["reason"]) == ("unreadable", "", "not an image")
+    for row in rows[1:]:
+        shares = {name: float(row[f"p_{name}"]) for name in ("coral", "moss", "slate")}
+        assert abs(sum(shares.values()) - 1) < 1e-5
+        assert row["label"] == max(shares, key=shares.get)
+        assert float(row["confidence"]) == max(shares.values())
+
+
+def test_json_lines_go_to_standard_output(tmp_path, trained, capsys):
+    draw_picture(1).save(tmp_path / "b.png")
+    (tmp_path / "c.gif").write_bytes(b"GIF89a")
+    assert run_sort("--model", trained, "--format", "jsonl", tmp_path / "b.png", tmp_path / "c.gif") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[0]["label"] in ("coral", "moss", "slate")
+    assert rows[1] == {
+        "file": str(tmp_path / "c.gif"),
+        **{"label": "unreadable", "confidence": None, "reason": rows[1]["reason"]},
+        **{"p_coral": None, "p_moss": None, "p_slate": None},
+    }
+    assert rows[1]["reason"]
+
+
+def test_batches_do_not_change_what_is_said(tmp_path, trained, capsys):
+    for seed in range(5):
+        draw_picture(seed, size=(60 + 20 * seed, 80)).save(tmp_path / f"{seed}.png")
+    found = []
+    for batch_size in (1, 3):
+        assert run_sort("--model", trained, "--format", "jsonl", "--batch_size", batch_size, tmp_path) == 0
+        found.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    for one, other in zip(*found, strict=True):
+        assert abs(one["p_moss"] - other["p_moss"]) < 1e-5
