@@ -1,37 +1,43 @@
 """Files of the kinds that break loaders: odd modes, turned, animated, misnamed, huge, tiny and broken ones."""
 
 import io
-import random
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from PIL import Image
+import numpy as np
+from PIL import Image, features
 
-from memevit.data.sample import memes, scenes
-
-
-class Folder(Protocol):
-    """What the awkward files are added to."""
-
-    class_name: str
-
-    def add(self, content: bytes, suffix: str, *, stem: str | None = None) -> None:
-        """Write one more file."""
+_EXIF_ORIENTATION = 0x0112
+_TRUNCATED_BYTES = 4000
+_NOT_A_PICTURE = b"<!DOCTYPE html><html><body><h1>404</h1>Not found</body></html>\n"
 
 
-Maker = Callable[[Image.Image], bytes]
+class Awkward(NamedTuple):
+    """One awkward file: what is done to a picture of 600x450 px, the suffix, and the name if it matters."""
+
+    make: Callable[[Image.Image], bytes]
+    suffix: str
+    stem: str | None = None
 
 
-def _saved(image: Image.Image, image_format: str, **options: object) -> bytes:
+def saved(image: Image.Image, image_format: str, **options: object) -> bytes:
+    """The bytes of a file that holds `image`."""
     content = io.BytesIO()
     image.save(content, image_format, **options)
     return content.getvalue()
 
 
+def _jpeg(image: Image.Image) -> bytes:
+    return saved(image, "JPEG", quality=85)
+
+
+def _png(image: Image.Image) -> bytes:
+    return saved(image, "PNG", compress_level=3)
+
+
 def _transparent(image: Image.Image) -> Image.Image:
-    """The picture in an ellipse, nothing around it."""
-    cut = image.convert("RGBA")
-    mask = Image.new("L", image.size, 0)
+    """The picture with nothing around it."""
+    cut, mask = image.convert("RGBA"), Image.new("L", image.size, 0)
     mask.paste(255, (image.width // 8, image.height // 8, image.width * 7 // 8, image.height * 7 // 8))
     cut.putalpha(mask)
     return cut
@@ -40,49 +46,18 @@ def _transparent(image: Image.Image) -> Image.Image:
 def _turned(image: Image.Image) -> bytes:
     """Stored on its side, with the EXIF tag that says so."""
     exif = Image.Exif()
-    exif[0x0112] = 6
-    return _saved(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=88, exif=exif)
+    exif[_EXIF_ORIENTATION] = 6
+    return saved(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=88, exif=exif)
 
 
 def _animated(image: Image.Image, image_format: str) -> bytes:
-    frames = [image.resize((240, 180)), image.rotate(6).resize((240, 180)), image.rotate(-6).resize((240, 180))]
-    return _saved(frames[0], image_format, save_all=True, append_images=frames[1:], duration=200, loop=0)
+    small = image.resize((240, 180))
+    frames = [small, small.rotate(6), small.rotate(-6)]
+    return saved(frames[0], image_format, save_all=True, append_images=frames[1:], duration=200, loop=0)
 
 
 def _grey_16_bit(image: Image.Image) -> bytes:
-    import numpy as np
-
-    levels = np.asarray(image.convert("L")).astype(np.uint16) * 257
-    return _saved(Image.fromarray(levels), "PNG")
-
-
-# Kind: how it is made, suffix, name; the first list goes to the first class, the second to the second.
-_KINDS: tuple[dict[str, tuple[Maker, str, str | None]], ...] = (
-    {
-        "palette": (lambda image: _saved(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"), "png", None),
-        "transparent": (lambda image: _saved(_transparent(image), "PNG"), "png", None),
-        "CMYK": (lambda image: _saved(image.convert("CMYK"), "JPEG", quality=85), "jpg", None),
-        "turned": (_turned, "jpg", None),
-        "animated GIF": (lambda image: _animated(image, "GIF"), "gif", None),
-        "upper-case suffix": (lambda image: _saved(image, "JPEG", quality=85), "JPG", None),
-        "unicode name": (lambda image: _saved(image, "JPEG", quality=85), "jpg", "höllisch gut 😈"),
-        "name with test": (lambda image: _saved(image, "JPEG", quality=85), "jpg", "stress test 1"),
-        "tiny": (lambda image: _saved(image.resize((48, 40)), "PNG"), "png", None),
-        "truncated": (lambda image: _saved(image, "JPEG", quality=85)[:4000], "jpg", None),
-        "page": (lambda image: b"<!DOCTYPE html><html><body><h1>404</h1>Not found</body></html>\n", "jpg", None),
-    },
-    {
-        "grey with alpha": (lambda image: _saved(_transparent(image).convert("LA"), "PNG"), "png", None),
-        "one bit": (lambda image: _saved(image.convert("1"), "PNG"), "png", None),
-        "16-bit grey": (_grey_16_bit, "png", None),
-        "animated WEBP": (lambda image: _animated(image, "WEBP"), "webp", None),
-        "misnamed": (lambda image: _saved(image, "PNG", compress_level=3), "jpg", None),
-        "name with train": (lambda image: _saved(image, "JPEG", quality=85), "jpeg", "train-ride validation"),
-        "very tall": (lambda image: _saved(_tall(image), "JPEG", quality=80), "jpg", None),
-        "large": (lambda image: _saved(image.resize((3200, 2400)), "JPEG", quality=80), "jpg", None),
-        "empty": (lambda image: b"", "png", None),
-    },
-)
+    return _png(Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257))
 
 
 def _tall(image: Image.Image) -> Image.Image:
@@ -94,9 +69,41 @@ def _tall(image: Image.Image) -> Image.Image:
     return tall
 
 
-def add_to(folder: Folder, rng: random.Random, *, is_first: bool) -> None:
-    """Add one file of each kind that this class gets."""
-    scene = scenes.corridor if folder.class_name == "doom" else scenes.village
-    for make, suffix, stem in _KINDS[0 if is_first else 1].values():
-        image = memes.captioned(scene, rng, rng, folder.class_name).resize((600, 450))
-        folder.add(make(image), suffix, stem=stem)
+# The first list goes to the first class, the second to the second; 17 kinds that decode and 3 that don't.
+KINDS: tuple[dict[str, Awkward], ...] = (
+    {
+        "palette": Awkward(lambda image: _png(image.convert("P", palette=Image.Palette.ADAPTIVE)), "png"),
+        "transparent": Awkward(lambda image: _png(_transparent(image)), "png"),
+        "CMYK": Awkward(lambda image: _jpeg(image.convert("CMYK")), "jpg"),
+        "turned": Awkward(_turned, "jpg"),
+        "animated GIF": Awkward(lambda image: _animated(image, "GIF"), "gif"),
+        "upper-case suffix": Awkward(_jpeg, "JPG"),
+        "unicode name": Awkward(_jpeg, "jpg", "höllisch gut 😈"),
+        "name with test": Awkward(_jpeg, "jpg", "stress test 1"),
+        "tiny": Awkward(lambda image: _png(image.resize((48, 40))), "png"),
+        "truncated": Awkward(lambda image: _jpeg(image)[:_TRUNCATED_BYTES], "jpg"),
+        "page": Awkward(lambda image: _NOT_A_PICTURE, "jpg"),
+    },
+    {
+        "grey with alpha": Awkward(lambda image: _png(_transparent(image).convert("LA")), "png"),
+        "one bit": Awkward(lambda image: _png(image.convert("1")), "png"),
+        "16-bit grey": Awkward(_grey_16_bit, "png"),
+        "animated WEBP": Awkward(lambda image: _animated(image, "WEBP" if features.check("webp") else "GIF"), "webp"),
+        "misnamed": Awkward(_png, "jpg"),
+        "name with train": Awkward(_jpeg, "jpeg", "train-ride validation"),
+        "very tall": Awkward(lambda image: _jpeg(_tall(image)), "jpg"),
+        "large": Awkward(lambda image: _jpeg(image.resize((3200, 2400))), "jpg"),
+        "empty": Awkward(lambda image: b"", "png"),
+    },
+)
+
+
+BROKEN = ("truncated", "page", "empty")
+
+
+def files(
+    kinds: dict[str, Awkward], picture_of: Callable[[str], Image.Image]
+) -> Iterator[tuple[bytes, str, str | None]]:
+    """Content, suffix and name of one file of each of `kinds`."""
+    for name, kind in kinds.items():
+        yield kind.make(picture_of(name).resize((600, 450))), kind.suffix, kind.stem
