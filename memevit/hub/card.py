@@ -26,6 +26,7 @@ MAX_CLASSES_IN_INDEX = 50  # With their own entries in the model-index.
 _TEMPLATES_DIR = Path(__file__).parent
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _APACHE_BACKBONES = ("google/vit-", "facebook/deit-", "microsoft/swin-", "facebook/dinov2-")
+_METRICS_ON_THE_HUB = {"accuracy", "f1", "precision", "recall"}
 _METRIC_TYPES = {"macro_f1": "f1"}  # Names in results.json to names at hf.co/metrics, where they differ.
 _METRIC_NAMES = {"balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 
@@ -145,7 +146,7 @@ def _front_matter(
     training = found.get("training") or {}
     hub_id = describe_base_model(training)["hub_id"]
     has_base = hub_id is not None and not training.get("from_scratch")
-    used = {_METRIC_TYPES.get(m["name"], m["name"]) for m in found.get("measurements") or []}
+    entries = _eval_results(found, dataset_repo_id)
     return ModelCardData(
         license=license_id or "other",
         license_name=None if license_id else "not-stated",
@@ -154,10 +155,10 @@ def _front_matter(
         base_model=hub_id if has_base else None,
         base_model_relation="finetune" if has_base else None,
         datasets=[dataset_repo_id] if dataset_repo_id else None,
-        metrics=[metric for metric in ("accuracy", "f1", "precision", "recall") if metric in used | {"f1"}],
+        metrics=sorted({entry.metric_type for entry in entries} & _METRICS_ON_THE_HUB) or None,
         tags=[PIPELINE_TAG, "vision", "memes", "video-games"],
         model_name=name.split("/")[-1],
-        eval_results=_eval_results(found, dataset_repo_id) or None,
+        eval_results=entries or None,
     )
 
 

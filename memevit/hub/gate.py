@@ -1,0 +1,197 @@
+"""What must hold of the assembled folder before anything of it leaves this machine."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from huggingface_hub import ModelCard
+
+from memevit import files, results
+from memevit.errors import UserError
+from memevit.hub import assemble, card, figure, scan
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4  # Between two ways to the same probability on one machine.
+RECORD_TOLERANCE = 0.02  # Between this machine and the one that wrote predictions.csv.
+RECORD_TOLERANCE_HALF_PRECISION = 0.1
+N_DRAWN_PICTURES = 12
+_MAX_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the local model says: `paths` of pictures, `class_names`, and `probabilities` [n, C] in their order."""
+
+    paths: list[Path]
+    class_names: list[str]
+    probabilities: np.ndarray
+
+
+def check(folder: Path, reference: Reference) -> None:
+    """Look at everything that can be wrong with the page in `folder`, and tell it all at once.
+
+    Args:
+        folder: what `assemble` wrote.
+        reference: what the local model says about some pictures.
+
+    Raises:
+        UserError: something is wrong; nothing has been sent.
+    """
+    known = folder / figure.CONFUSION_FILE
+    known_pictures = {figure.CONFUSION_FILE: files.sha256_of(known)} if known.is_file() else {}
+    found = scan.findings(folder, known_pictures=known_pictures)
+    found += _config_faults(folder)
+    found += _card_faults((folder / card.CARD_FILE).read_text(encoding="utf-8"))
+    refuse(found, folder.name)
+    problem = difference(str(folder), reference)
+    refuse([problem] if problem else [], folder.name)
+
+
+def refuse(found: Sequence[str], what: str) -> None:
+    """Raise when something was found.
+
+    Raises:
+        UserError: `found` is not empty.
+    """
+    if found:
+        more = f"; and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
+        listed = "; ".join(found[:_MAX_LISTED])
+        raise UserError(f"Nothing was published, {what} is not fit for it: {listed}{more}. Mend that and try again.")
+
+
+def _config_faults(folder: Path) -> Iterator[str]:
+    config = _json(folder / assemble.CONFIG_FILE)
+    if not any((folder / name).is_file() for name in assemble.PROCESSOR_FILES):
+        yield f"the image processor ({assemble.PROCESSOR_FILES[0]}) is missing"
+    if not any(assemble.WEIGHTS.fullmatch(path.name) for path in folder.iterdir()):
+        yield "the weights (model.safetensors) are missing"
+    if not any("ImageClassification" in name for name in config.get("architectures") or []):
+        yield f"config.json names no image classification model, but {config.get('architectures')}"
+    if "auto_map" in config:
+        yield "config.json asks for code of its own (auto_map), which a plain pipeline() refuses to run"
+    names = config.get("id2label") or {}
+    ordered = [names.get(str(label)) for label in range(len(names))]
+    if len(names) < 2 or None in ordered or len(set(ordered)) != len(ordered):
+        yield f"config.json has no proper id2label: {names}"
+    elif placeholders := [name for name in ordered if str(name).startswith("LABEL_") or not str(name).strip()]:
+        yield f"the classes have no names, but {placeholders[0]!r}: train with class folders that have names"
+    elif {name: int(label) for name, label in (config.get("label2id") or {}).items()} != {
+        name: label for label, name in enumerate(ordered)
+    }:
+        yield "label2id in config.json is not the inverse of id2label"
+    yield from _class_faults(folder, ordered)
+
+
+def _class_faults(folder: Path, names: list[str | None]) -> Iterator[str]:
+    recorded = (results.read(folder).get("confusion_matrix") or {}).get("class_names")
+    if recorded is not None and recorded != names:
+        yield f"results.json is about the classes {recorded[:_MAX_LISTED]}, the model knows {names[:_MAX_LISTED]}"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path.name} is damaged ({error}). Restore the file or train again.") from error
+
+
+def _card_faults(text: str) -> Iterator[str]:
+    try:
+        data = ModelCard(text).data.to_dict()
+    except Exception as error:  # Whatever a YAML reader may say.
+        yield f"the front matter of {card.CARD_FILE} can't be read ({error})"
+        return
+    for key, expected in (("pipeline_tag", card.PIPELINE_TAG), ("library_name", card.LIBRARY)):
+        if data.get(key) != expected:
+            yield f"{key} in {card.CARD_FILE} is {data.get(key)!r}, expected {expected!r}"
+    for key in ("license", "tags", "model-index"):
+        if not data.get(key):
+            yield f"{key} is missing in {card.CARD_FILE}"
+
+
+def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str]) -> np.ndarray:
+    """[n, C] probabilities as a stranger gets them, from `pipeline("image-classification")`.
+
+    Raises:
+        UserError: `model` can't be loaded that way, or knows other classes.
+    """
+    from transformers import pipeline
+
+    try:
+        classifier = pipeline("image-classification", model=model)
+        answers = classifier([str(path) for path in paths], top_k=len(class_names))
+    except Exception as error:  # Transformers raises anything, from OSError to KeyError.
+        raise UserError(f'pipeline("image-classification") can\'t use {Path(model).name}: {error}') from error
+    rows = []
+    for answer in answers:
+        by_name = {one["label"]: one["score"] for one in answer}
+        if set(by_name) != set(class_names):
+            raise UserError(f"{Path(model).name} answers with {sorted(by_name)}, expected {sorted(class_names)}.")
+        rows.append([by_name[name] for name in class_names])
+    return np.asarray(rows, dtype=np.float64).reshape(-1, len(class_names))
+
+
+def difference(model: str, reference: Reference) -> str:
+    """What `model`, loaded as strangers do, says otherwise than the local model; "" when they agree."""
+    own = probabilities(model, reference.paths, reference.class_names)
+    largest = float(np.abs(own - reference.probabilities).max())
+    if not largest <= TOLERANCE:  # Also when it is no number.
+        return f"loaded back it gives other probabilities than the local model, by up to {largest:.2g}"
+    ordered = np.sort(reference.probabilities, axis=1)
+    is_clear = ordered[:, -1] - ordered[:, -2] > 2 * TOLERANCE
+    if (own.argmax(axis=1) != reference.probabilities.argmax(axis=1))[is_clear].any():
+        return "loaded back it gives other classes than the local model"
+    logger.info("Loaded back, the model says the same about %d pictures (largest difference %.1g)", len(own), largest)
+    return ""
+
+
+def drawn_pictures(folder: Path, *, n: int = N_DRAWN_PICTURES) -> list[Path]:
+    """Draw `n` pictures of many colours and sizes into `folder`, for a check without the test pictures."""
+    from PIL import Image
+
+    paths = []
+    for number in range(n):
+        random = np.random.default_rng(number)
+        grid = random.integers(0, 256, (random.integers(2, 9), random.integers(2, 9), 3)).astype(np.uint8)
+        size = (int(random.integers(40, 500)), int(random.integers(40, 500)))
+        path = folder / f"drawn_{number:02}.png"
+        Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC).save(path)
+        paths.append(path)
+    return paths
+
+
+def agrees_with_record(
+    model_dir: Path, recorded: dict[str, dict[str, float]], dataset_dir: Path, reference: Reference
+) -> None:
+    """See that predictions.csv, from which the numbers on the card come, was made by this model.
+
+    Args:
+        model_dir: the model folder.
+        recorded: probability by class name of each file in predictions.csv.
+        dataset_dir: to which those file names are relative.
+        reference: what the local model says about some of those files.
+
+    Raises:
+        UserError: it says something else.
+    """
+    training = results.read(model_dir).get("training") or {}
+    is_half = training.get("precision") in ("fp16", "bf16")
+    tolerance = RECORD_TOLERANCE_HALF_PRECISION if is_half else RECORD_TOLERANCE
+    for path, own in zip(reference.paths, reference.probabilities, strict=True):
+        row = recorded.get(path.relative_to(dataset_dir).as_posix())
+        if row is None or set(row) != set(reference.class_names):
+            raise UserError(
+                f"{model_dir / results.PREDICTIONS_FILE} knows nothing of {path.name}, or other classes. Is "
+                f"{dataset_dir} the dataset that this model was trained on?"
+            )
+        largest = max(abs(row[name] - value) for name, value in zip(reference.class_names, own, strict=True))
+        if largest > tolerance:
+            raise UserError(
+                f"{model_dir / results.PREDICTIONS_FILE} gives {path.name} other probabilities than the model, by "
+                f"{largest:.2g}: the numbers on the card are not about these weights. Run finetune_vit.py again."
+            )
