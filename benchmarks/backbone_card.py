@@ -80,7 +80,7 @@ A task that stays at 1 was not learned in this time.
 
 Macro accuracy on the test split of {dataset} ({n:,} pictures of {n_classes} open-source games, {n_groups:,} groups that
 stay on one side of the split; 70 % train, 15 % validation, 15 % test), {n_seeds} seeds, each with a split of its own.
-{epochs} epochs for every network; learning rate chosen among {rates} for each network alike, on a split that is
+{epochs} epochs in {precision} for every network; learning rate chosen among {rates} for each network alike, on a split that is
 not among those reported.
 
 {transfer_table}
@@ -156,6 +156,7 @@ def render(name: str, n_parameters: int, pretraining: dict, transfer: dict) -> s
         n_groups=transfer["dataset"]["n_groups"],
         n_seeds=len(tuned["by_seed"]),
         epochs=transfer["budget"]["epochs"],
+        precision=transfer["budget"]["precision"],
         rates=", ".join(f"{rate:g}" for rate in transfer["budget"]["learning_rates"]),
         transfer_table=_transfer_table(methods),
         gain=100 * (tuned["mean"] - scratch["mean"]),

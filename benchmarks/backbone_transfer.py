@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections import Counter, defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 from transformers.utils import logging as transformers_logging
 
+from benchmarks.pretrain_backbone import half_precision, keep_freed_memory
 from memevit import cli, pixels, results
 from memevit.data import splits
 from memevit.errors import UserError
@@ -81,6 +83,7 @@ def main(args: TransferArguments) -> None:
     """Run every method on every seed and write the results after each."""
     transformers_logging.set_verbosity_error()  # It names the missing classifier at every load.
     transformers_logging.disable_progress_bar()
+    keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     size = AutoConfig.from_pretrained(args.backbone).image_size
@@ -114,6 +117,7 @@ def _begin(args: TransferArguments, pictures: Pictures) -> dict:
         "budget": {
             "epochs": args.epochs,
             "batch_size": args.batch_size,
+            "precision": "fp32" if isinstance(half_precision(torch.device("cpu")), nullcontext) else "bf16",
             "learning_rates": args.learning_rates,
             "learning_rate_chosen_on": f"validation split of seed {SEARCH_SEED}",
         },
@@ -267,10 +271,11 @@ def probe(features: np.ndarray, labels: np.ndarray, indices: dict[str, np.ndarra
 
 def _load(backbone: Path, *, n_classes: int, from_scratch: bool) -> tuple[nn.Module, "Normalise"]:
     config = AutoConfig.from_pretrained(backbone, num_labels=n_classes)
+    how = {"dtype": torch.float32, "attn_implementation": "eager"}  # On a CPU quicker to train than sdpa.
     if from_scratch:
-        model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+        model = AutoModelForImageClassification.from_config(config, **how)
     else:
-        model = AutoModelForImageClassification.from_pretrained(backbone, config=config, dtype=torch.float32)
+        model = AutoModelForImageClassification.from_pretrained(backbone, config=config, **how)
     processor = AutoImageProcessor.from_pretrained(backbone)
     return model, Normalise(processor.image_mean, processor.image_std)
 
@@ -322,8 +327,9 @@ def train(
     model.train()
     for _ in range(args.epochs):
         for batch in np.array_split(random.permutation(indices["train"]), n_batches):
-            logits = model(normalise(augment(images[batch], random))).logits
-            functional.cross_entropy(logits, labels[batch], weight=weights).backward()
+            with half_precision(images.device):
+                logits = model(normalise(augment(images[batch], random))).logits
+            functional.cross_entropy(logits.float(), labels[batch], weight=weights).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()

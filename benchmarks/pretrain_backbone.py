@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -318,8 +318,7 @@ def _step(
 ) -> dict[str, Tensor]:
     for group in optimizer.param_groups:
         group["lr"] = settings.rate(step)
-    half = torch.autocast(images.device.type, torch.bfloat16) if _is_bf16_quicker(images.device) else nullcontext()
-    with half:
+    with half_precision(images.device):
         outputs = network(images, positions)
     loss, losses = loss_of(outputs, targets)
     loss.backward()
@@ -329,8 +328,10 @@ def _step(
     return {"loss": loss.detach(), **losses}
 
 
-def _is_bf16_quicker(device: torch.device) -> bool:
-    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+def half_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Computes in bf16 where the device has instructions for it."""
+    is_quicker = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16) if is_quicker else nullcontext()
 
 
 def save(
