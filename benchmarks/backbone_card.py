@@ -80,8 +80,8 @@ A task that stays at 1 was not learned in this time.
 
 Macro accuracy on the test split of {dataset} ({n:,} pictures of {n_classes} open-source games, {n_groups:,} groups that
 stay on one side of the split; 70 % train, 15 % validation, 15 % test), {n_seeds} seeds, each with a split of its own.
-{epochs} epochs in {precision} for every network; learning rate chosen among {rates} for each network alike, on a split that is
-not among those reported.
+{epochs} epochs in {precision} for every network; learning rate chosen among {rates} for each network alike, on a split
+that is not among those reported.
 
 {transfer_table}
 
