@@ -56,7 +56,7 @@ def summarize(
         "rejected": dict(sorted(rejected.items())),
         "near_duplicates": {
             "n_pairs_compared": relations.n_pairs_compared,
-            "n_pairs_left_out": relations.n_pairs_left_out,
+            "n_crowded_hashes": relations.n_crowded_hashes,
             "n_related_pairs": len(relations.pairs),
             "n_kept_pairs_across_splits": sum(first.split != second.split for first, second in kept_pairs),
             "n_groups": len({row.group for row in rows if row.status == manifest.KEPT}),
