@@ -81,7 +81,7 @@ def kill_and_repeat(tmp_path, source, delays, *, n_processes):
 
 
 def test_a_killed_run_leaves_the_old_dataset_or_none_and_the_next_run_succeeds(tmp_path):
-    source = write_classes(tmp_path / "source", n=24)
+    source = write_classes(tmp_path / "source", n=22)  # Enough for two workers.
     kill_and_repeat(tmp_path, source, [0.05, 0.3], n_processes=2)
 
 

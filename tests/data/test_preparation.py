@@ -413,17 +413,18 @@ def test_a_correction_can_settle_a_conflict(tmp_path):
 
 def test_a_correction_can_keep_pictures_that_only_look_the_same(tmp_path):
     source = write_classes(tmp_path / "source", n=10)
-    jpeg_copy(source / "moss" / "moss_001.png", source / "moss" / "again.jpg", quality=80)
-    orders = [{"file": name, "action": "keep"} for name in ("moss/again.jpg", "moss/moss_001.png")]
+    draw_picture(77, size=(200, 150)).save(source / "moss" / "first.png")
+    jpeg_copy(source / "moss" / "first.png", source / "moss" / "again.jpg", quality=90)
+    orders = [{"file": name, "action": "keep"} for name in ("moss/again.jpg", "moss/first.png")]
     write_csv(tmp_path / "c.csv", orders)
     assert prepare(source, tmp_path / "plain") == 0
     assert prepare(source, tmp_path / "data", "--corrections", tmp_path / "c.csv") == 0
     before, after = rows_by_source(tmp_path / "plain"), rows_by_source(tmp_path / "data")
-    assert before["moss/again.jpg"].status == manifest.DUPLICATE
-    both = [after["moss/again.jpg"], after["moss/moss_001.png"]]
+    assert before["moss/first.png"].status == manifest.DUPLICATE
+    both = [after["moss/again.jpg"], after["moss/first.png"]]
     assert [row.status for row in both] == [manifest.KEPT] * 2
-    assert both[0].split == both[1].split == before["moss/moss_001.png"].split
-    assert all(after[name].file == row.file for name, row in before.items() if name != "moss/again.jpg")
+    assert both[0].split == both[1].split == before["moss/again.jpg"].split
+    assert all(after[name].file == row.file for name, row in before.items() if name != "moss/first.png")
 
 
 def test_two_corrections_can_not_keep_one_picture_in_two_classes(tmp_path, capsys):
