@@ -72,9 +72,16 @@ def read(root: Path) -> Layout:
     folders. Links that leave `root` are not followed, nor are links to folders. Hidden folders are passed over.
 
     Raises:
-        UserError: fewer than two class folders, one without any file, or one whose name the loader of the dataset
-            would misunderstand.
+        UserError: fewer than two class folders, one without any file, one whose name the loader of the dataset would
+            misunderstand, or a folder that can't be listed.
     """
+    try:
+        return _read(root)
+    except PermissionError as error:
+        raise UserError(f"{error.filename} can't be listed ({error.strerror}). Check its permissions.") from error
+
+
+def _read(root: Path) -> Layout:
     base = _descend(root)
     splits = _split_folders(base)
     found: list[SourceFile] = []
@@ -111,7 +118,7 @@ def _require_classes(root: Path, base: Path, splits: list[tuple[str, Path]], by_
         if _UNLOADABLE.search(name):
             raise UserError(
                 f"The class folder {name!r} can't keep its name: load_dataset would not find its pictures. Rename it "
-                "without a dot or two underscores at its start, and without ::, \\, $ and control characters."
+                "without two underscores at its start, and without ::, \\, $ and control characters."
             )
 
 
@@ -172,13 +179,17 @@ def _split_folders(base: Path) -> list[tuple[str, Path]]:
 
 def _files_below(class_dir: Path, root: Path, split: str) -> Iterator[SourceFile]:
     real_root = root.resolve()
-    for folder, sub_folders, names in os.walk(class_dir):
+    for folder, sub_folders, names in os.walk(class_dir, onerror=_raise):
         sub_folders[:] = sorted(name for name in sub_folders if not _is_passed_over(name))
         links = [name for name in sub_folders if (Path(folder) / name).is_symlink()]
         for name in sorted(names) + links:
             if not _is_litter(name):
                 path = Path(folder) / name
                 yield SourceFile(path, _name(path, root), class_dir.name, split, _problem(path, real_root))
+
+
+def _raise(error: OSError) -> None:
+    raise error  # Without this `os.walk` passes over what it can't list.
 
 
 def _name(path: Path, root: Path) -> str:

@@ -113,7 +113,7 @@ def prepare(
 
 def _needed_bytes(found: list[SourceFile], max_side: int) -> int:
     largest = int(max_side**2 * _BYTES_PER_PIXEL)
-    sizes = (file.path.stat().st_size for file in found if not file.problem)
+    sizes = (file.path.stat().st_size for file in found if not file.problem and file.path.exists())
     return sum(_BLOCK_BYTES + min(_GROWTH * size, largest) for size in sizes)
 
 

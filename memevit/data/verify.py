@@ -93,8 +93,8 @@ def _scan(file: SourceFile, *, staging_dir: Path, max_side: int) -> Scan:
                 raise pixels.UnreadableImageError("an empty file")
             opened.seek(0)
             picture = pixels.load_picture(opened, at_least_px=max_side)
-    except PermissionError:
-        scan.problem = "may not be read"
+    except OSError as error:
+        scan.problem = f"can't be read: {error.strerror or type(error).__name__}"
     except pixels.UnreadableImageError as error:
         scan.problem = str(error)
     else:

@@ -126,10 +126,26 @@ def test_a_csv_link_that_leaves_the_source_and_a_folder_called_csv_are_passed_ov
     assert all(not file.metadata for file in found.files)
 
 
+def test_a_folder_that_can_not_be_listed_is_named(tmp_path, monkeypatch):
+    fill(tmp_path, "a/1.jpg", "a/locked/2.jpg", "b/3.jpg")
+    scandir = os.scandir
+
+    def guarded(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(UserError, match=r"locked can't be listed \(Permission denied\)"):
+        layout.read(tmp_path)
+
+
 def test_the_order_in_which_folders_are_listed_does_not_matter(tmp_path, monkeypatch):
     root = write_classes(tmp_path / "source", n=4)
     shutil.copy(root / "moss" / "moss_000.png", root / "stray.png")
     before = layout.read(root)
     listed = os.walk
-    monkeypatch.setattr(os, "walk", lambda top: ((f, s[::-1], n[::-1]) for f, s, n in listed(top)))
+    monkeypatch.setattr(
+        os, "walk", lambda top, **options: ((f, s[::-1], n[::-1]) for f, s, n in listed(top, **options))
+    )
     assert layout.read(root) == before
