@@ -133,7 +133,7 @@ def _search(kind: str, size: int, seed: int, drawn: np.ndarray) -> dict:
 
 def _line(run: dict) -> str:
     speed = f"{run['seconds']:>8.1f} s ({run['cpu_seconds']:.1f} of CPU)"
-    return f"{run['hashes']:22}{run['n']:>10,} hashes {speed} {run['peak_mb']:>6,} MB {run['n_pairs']:>10,} pairs proposed"
+    return f"{run['hashes']:22}{run['n']:>10,} hashes {speed} {run['peak_mb']:>6,} MB {run['n_pairs']:>10,} pairs"
 
 
 if __name__ == "__main__":
