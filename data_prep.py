@@ -28,7 +28,8 @@ def main(source_args: SourceArguments, split_args: SplitArguments) -> None:
         license=source_args.license,
         **dataclasses.asdict(split_args),
     )
-    output_dir = source_args.output_dir
+    # Of a link, the folder that it leads to is replaced, not the link.
+    output_dir = source_args.output_dir.resolve() if source_args.output_dir.is_symlink() else source_args.output_dir
     with files.locked(output_dir), sources.opened(source_args.source, output_dir) as source:
         prep = preparation.prepare(
             source,

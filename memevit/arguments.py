@@ -1,5 +1,6 @@
 """Command-line arguments, one dataclass per concern. The values are plain; the package never sees these classes."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,15 @@ class SourceArguments:
     overwrite: bool = field(default=False, metadata={"help": "Replace an --output_dir that holds something else."})
 
     def __post_init__(self) -> None:
+        if not self.source:
+            raise UserError("--source is empty. Name a folder, a .zip, kaggle:OWNER/SLUG, or `sample`.")
+        if self.output_dir.name in ("", ".."):
+            raise UserError(f"--output_dir {self.output_dir} has no name of its own. Name the folder to be written.")
+        if self.license is not None and not re.fullmatch("[a-z0-9][a-z0-9.-]*", self.license):
+            raise UserError(
+                f"--license {self.license!r} is no licence identifier of the Hub, such as cc-by-4.0, mit or other. "
+                "See https://huggingface.co/docs/hub/repositories-licenses."
+            )
         if self.max_side < 32:
             raise UserError(f"--max_side must be at least 32 pixels, got {self.max_side}.")
         if not 0.0 <= self.max_reject_fraction <= 1.0:

@@ -5,16 +5,30 @@ that pipeline loses information differ: transparency is laid on white (it drops 
 scaled (it clips).
 """
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 # A decoded RGB picture of this size takes 270 MB; Pillow's own warning starts at the same number.
 MAX_IMAGE_PIXELS = 89_478_485
+_PROGRAMS = {"EPS", "WMF"}  # Pillow would hand them to Ghostscript or to Windows.
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
+# How to turn a picture upright, by its EXIF orientation. `ImageOps.exif_transpose` gives the same pixels, but fails on
+# photos whose other EXIF tags can't be written back.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _GREY_16_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
@@ -66,18 +80,32 @@ def load_picture(source: Path | BinaryIO, *, at_least_px: int | None = None) -> 
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide here.
             with Image.open(source) as file:
                 return _decode(file, at_least_px)
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError:
-        raise UnreadableImageError("not an image") from None
+        raise UnreadableImageError(_unidentified(source)) from None
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UnreadableImageError(f"can't be opened: {error.strerror}") from None
     except Image.DecompressionBombError:
         raise UnreadableImageError(f"more than {2 * MAX_IMAGE_PIXELS:,} pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError) as error:
-        # The decoders of Pillow raise all of these on damaged files.
+    except Exception as error:
+        # On damaged files Pillow's decoders raise whatever their code happens to: a fuzzer saw struct.error,
+        # AttributeError, RuntimeError, NotImplementedError and ZeroDivisionError besides those that one expects.
         raise UnreadableImageError(f"damaged: {error}" if str(error) else "damaged") from error
 
 
+def _unidentified(source: Path | BinaryIO) -> str:
+    """What a file is that no decoder knows; a HEIC photo is one where Pillow has no plugin for it."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        file.seek(0)
+        start = file.read(12)
+    return "HEIC, which Pillow can't decode" if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS else "not an image"
+
+
 def _decode(file: Image.Image, at_least_px: int | None) -> Picture:
+    if file.format in _PROGRAMS:
+        raise UnreadableImageError(f"{file.format} is a program that draws, not a picture")
     width_px, height_px = file.size
     if width_px * height_px > MAX_IMAGE_PIXELS:
         raise UnreadableImageError(f"{width_px}x{height_px} is more than {MAX_IMAGE_PIXELS:,} pixels")
@@ -86,12 +114,13 @@ def _decode(file: Image.Image, at_least_px: int | None) -> Picture:
     if at_least_px is not None and image_format == "JPEG":
         _decode_smaller(file, at_least_px)
     file.load()
-    upright = ImageOps.exif_transpose(file)
-    is_rotated = file.getexif().get(0x0112, 1) not in (0, 1)
+    turn = _UPRIGHT.get(_orientation(file))
+    upright = file if turn is None else file.transpose(turn)
     if upright.size != file.size:
         width_px, height_px = height_px, width_px
-    texts = getattr(file, "text", None)  # PNG only.
-    has_metadata = bool(file.getexif() or texts) or any(key in file.info for key in ("xmp", "photoshop", "comment"))
+    has_metadata = bool(getattr(file, "text", None)) or any(  # PNG alone has texts.
+        key in file.info for key in ("exif", "xmp", "photoshop", "comment")
+    )
     return Picture(
         image=to_rgb(upright),
         image_format=image_format,
@@ -99,10 +128,18 @@ def _decode(file: Image.Image, at_least_px: int | None) -> Picture:
         width_px=width_px,
         height_px=height_px,
         n_frames=n_frames,
-        is_rotated=is_rotated,
+        is_rotated=turn is not None,
         has_transparency=file.has_transparency_data,
         has_metadata=has_metadata,
     )
+
+
+def _orientation(file: Image.Image) -> int:
+    """The EXIF tag, 1 (upright) where the EXIF data is damaged: the pixels are still fine."""
+    try:
+        return file.getexif().get(0x0112, 1)
+    except Exception:  # As in `load_picture`.
+        return 1
 
 
 def _count_frames(file: Image.Image) -> int:

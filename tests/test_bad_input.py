@@ -81,6 +81,14 @@ def test_the_dataset_may_not_lie_in_its_source(tmp_path, capsys):
         (("--split_by", "time"), "needs a column created_utc"),
         (("--folds", "1"), "--folds must be at least 2"),
         (("--corrections", "nowhere.csv"), "nowhere.csv does not exist"),
+        (("--folds", "9"), "9 folds need at least 9 groups"),
+        (("--license", "CC BY 4.0"), "'CC BY 4.0' is no licence identifier"),
+        (("--source", ""), "--source is empty"),
+        (("--output_dir", "."), "has no name of its own"),
+        (("--output_dir", "/"), "has no name of its own"),
+        (("--output_dir", "data/.."), "has no name of its own"),
+        (("--num_proc", "0"), "--num_proc must be at least 1"),
+        (("--max_reject_fraction", "nan"), "must lie between 0 and 1"),
     ],
 )
 def test_wrong_options_of_data_prep(tmp_path, capsys, argv, message):

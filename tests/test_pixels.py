@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from memevit import pixels
 from tests.conftest import draw_picture
@@ -103,3 +103,48 @@ def test_a_large_jpeg_is_decoded_at_reduced_scale_but_never_below_the_wanted_siz
     picture = pixels.load_picture(content, at_least_px=512)
     assert (picture.width_px, picture.height_px) == (1920, 1080)
     assert picture.image.size == (960, 540)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (saved(draw_picture(1), "EPS").getvalue(), "EPS is a program that draws"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, which Pillow can't decode"),
+    ],
+)
+def test_what_pillow_does_not_decode_by_itself_is_named(content, reason):
+    with pytest.raises(pixels.UnreadableImageError, match=reason):
+        pixels.load_image(io.BytesIO(content))
+
+
+def test_any_error_of_a_decoder_makes_a_file_unreadable():
+    dds = bytearray(saved(draw_picture(1), "DDS").getvalue())
+    dds[80:84] = b"\0\x18\0\0"  # Flags of no known pixel format: NotImplementedError.
+    with pytest.raises(pixels.UnreadableImageError, match="damaged: Unknown pixel format"):
+        pixels.load_image(io.BytesIO(dds))
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "DDS"])
+def test_damage_anywhere_gives_pixels_or_a_reason(image_format):
+    random = np.random.default_rng(0)
+    whole = saved(draw_picture(1, size=(40, 32)), image_format).getvalue()
+    n_unreadable = 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for at in random.integers(0, min(len(whole), 160), 3):
+            damaged[at] = random.integers(0, 256)
+        try:
+            assert pixels.load_image(io.BytesIO(damaged)).mode == "RGB"
+        except pixels.UnreadableImageError:
+            n_unreadable += 1
+    assert n_unreadable > 5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_pillow_would(orientation):
+    image = draw_picture(5, size=(40, 28))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(image, "PNG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(content)))
+    assert np.array_equal(np.asarray(pixels.load_image(content)), expected)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from memevit.data.sources import SourceFile
+from memevit.data.layout import SourceFile
 from memevit.data.verify import HASH_DIGITS, Scan
 from memevit.errors import UserError
 
@@ -51,7 +51,8 @@ def match(corrections: list[Correction], scans: list[Scan], found: list[SourceFi
     """The correction of each picture that has one, by position.
 
     A correction means the file with its `sha256`, else the source file of that name, else the stored file of that name:
-    those are called after their content, so it is found under any new name.
+    those are called after their content, so it is found under any new name. Of several files with one content it means
+    the one that has its name, else all.
 
     Args:
         corrections: what a person decided.
@@ -83,10 +84,12 @@ def match(corrections: list[Correction], scans: list[Scan], found: list[SourceFi
 
 
 def _positions(correction: Correction, by_hash: dict[str, list[int]], by_name: dict[str, list[int]]) -> list[int]:
+    named = by_name.get(correction.file.replace("\\", "/").removeprefix("./"), [])
     if correction.sha256:
-        found = by_hash.get(correction.sha256[:HASH_DIGITS], [])
+        found = by_hash.get(correction.sha256[:HASH_DIGITS].lower(), [])
+        found = [position for position in found if position in named] or found
     else:
-        found = by_name.get(correction.file) or by_hash.get(Path(correction.file).stem, [])
+        found = named or by_hash.get(Path(correction.file).stem, [])
     if not found:
         raise UserError(
             f"The correction of {correction.file} fits no usable picture of the source. Check its file and sha256, or "

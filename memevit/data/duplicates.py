@@ -34,13 +34,14 @@ class Relations:
 
     `same` and `group` give one number per picture: pictures with equal `same` show the same picture again, those with
     equal `group` also count templates with other captions. `pairs` are the positions of directly related pictures.
+    `n_crowded_hashes` is the number of hashes with so many near ones that not all were looked at.
     """
 
     same: np.ndarray
     group: np.ndarray
     pairs: list[tuple[int, int]]
     n_pairs_compared: int
-    n_pairs_left_out: int
+    n_crowded_hashes: int
 
 
 def relate(scans: list[Scan], staging_dir: Path, *, n_processes: int) -> Relations:
@@ -52,11 +53,12 @@ def relate(scans: list[Scan], staging_dir: Path, *, n_processes: int) -> Relatio
         n_processes: how many processes compare.
     """
     same = _equal_pixels(scans)
-    candidates, n_left_out = hashes.candidate_pairs([scan.codes for scan in scans])
-    candidates = [(int(a), int(b)) for a, b in candidates if scans[a].pixel_digest != scans[b].pixel_digest]
-    paths = [(staging_dir / scans[a].stored, staging_dir / scans[b].stored) for a, b in candidates]
+    proposed, n_crowded = hashes.candidate_pairs([scan.codes for scan in scans])
+    candidates = [(a, b) for a, b in proposed.tolist() if scans[a].pixel_digest != scans[b].pixel_digest]
+    names = [(scans[a].stored, scans[b].stored) for a, b in candidates]
+    compare_two = functools.partial(compare_files, staging_dir=staging_dir)
     verdicts = list(
-        workers.map_ordered(compare_files, paths, n_processes=n_processes, description="Comparing", unit="pair")
+        workers.map_ordered(compare_two, names, n_processes=n_processes, description="Comparing", unit="pair")
     )
     same += [pair for pair, verdict in zip(candidates, verdicts, strict=True) if verdict == SAME]
     templates = [pair for pair, verdict in zip(candidates, verdicts, strict=True) if verdict == TEMPLATE]
@@ -65,7 +67,7 @@ def relate(scans: list[Scan], staging_dir: Path, *, n_processes: int) -> Relatio
         group=components(len(scans), same + templates),
         pairs=same + templates,
         n_pairs_compared=len(candidates),
-        n_pairs_left_out=n_left_out,
+        n_crowded_hashes=n_crowded,
     )
 
 
@@ -85,9 +87,9 @@ def components(n: int, pairs: list[tuple[int, int]]) -> np.ndarray:
     return scipy.sparse.csgraph.connected_components(links, directed=False)[1]
 
 
-def compare_files(paths: tuple[Path, Path]) -> str:
+def compare_files(names: tuple[str, str], *, staging_dir: Path) -> str:
     """`compare` for two stored files."""
-    return compare(_opened(paths[0]), _opened(paths[1]))
+    return compare(_opened(staging_dir / names[0]), _opened(staging_dir / names[1]))
 
 
 @functools.lru_cache(maxsize=512)

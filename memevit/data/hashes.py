@@ -1,12 +1,15 @@
 """Perceptual hashes of pictures, and the search for those that lie close together."""
 
+import itertools
 from collections.abc import Iterator
 
-import imagehash
 import numpy as np
 from PIL import Image
 
 _WORK_PX = 64  # Side of the grey square from which a hash is taken.
+_DCT_PX = 32
+# [8, _DCT_PX] basis of the 8 lowest frequencies, times 2**20.
+_COSINES = np.rint(np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(_DCT_PX) + 1)) * 2**20).astype(np.int64)
 _MIN_CONTRAST = 4.0  # Standard deviation in grey levels; below it a hash is made of noise.
 _INNER = 0.03  # Share cut from every side for the hash that meets a cropped repost.
 _MIDDLE = 0.28  # Share cut from top and bottom for the hash that does not see captions.
@@ -14,11 +17,13 @@ _BAR_FRACTION = 0.5  # Share of near-white or near-black pixels that makes a row
 _PLAIN_FRACTION = 0.97  # Likewise for a column of a plain margin.
 _MIN_CONTENT = 0.25  # Share of the height or width that must remain between bars.
 
-_CHUNK_BITS = 16
-_N_CHUNKS = 4
-MAX_DISTANCE = 7  # Two 64-bit codes this close agree in one of 4 chunks of 16 bits but for at most one bit.
-_PAIRS_AT_ONCE = 1 << 22
-_MAX_EQUAL_CODES = 50
+MAX_DISTANCE = 7  # Bits in which the hashes of a picture and its repost may differ.
+# Masks of 10 pieces of 6 or 7 bits.
+_PIECES = np.array([sum(1 << bit for bit in bits) for bits in np.array_split(range(64), 10)], dtype=np.uint64)
+_STRETCH = 32  # Codes that one is compared with before it is asked whether it has enough neighbours.
+_CODES_AT_ONCE = 1 << 15  # Bounds the memory: arrays of 2**20 comparisons.
+_MAX_NEIGHBOURS = 50
+_MAX_OWNERS = 7  # Of each of two nearly equal codes.
 
 Box = tuple[float, float, float, float]  # Left, top, right, bottom as shares of width and height.
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -29,7 +34,8 @@ def codes(image: Image.Image) -> tuple[int, ...]:
     """64-bit perceptual hashes of an RGB picture: whole, less its edges, less caption bars, and its middle.
 
     Regions without contrast have no hash, so the tuple holds 0 to 4 values.
-    Source: pHash as implemented in ImageHash (DCT of a 32x32 grey picture, 8x8 low frequencies against their median).
+    Source: pHash as in ImageHash (DCT of a 32x32 grey picture, 8x8 low frequencies against their median), but in whole
+    numbers: in symmetric pictures many frequencies are 0, and rounding errors would make other bits on other machines.
     """
     grey = image.convert("L")
     inner: Box = (_INNER, _INNER, 1.0 - _INNER, 1.0 - _INNER)
@@ -42,7 +48,9 @@ def _code(grey: Image.Image) -> int | None:
     small = grey.resize((_WORK_PX, _WORK_PX), Image.Resampling.BOX)
     if np.asarray(small).std() < _MIN_CONTRAST:
         return None
-    bits = imagehash.phash(small).hash.ravel()
+    levels = np.asarray(small.resize((_DCT_PX, _DCT_PX), Image.Resampling.LANCZOS), dtype=np.int64)
+    frequencies = _COSINES @ levels @ _COSINES.T
+    bits = (frequencies > np.median(frequencies)).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
@@ -76,88 +84,123 @@ def _inside(is_bar: np.ndarray) -> tuple[int, int]:
 def candidate_pairs(codes_of_images: list[tuple[int, ...]]) -> tuple[np.ndarray, int]:
     """Pairs of pictures with a hash in common or nearly so.
 
+    Where very many pictures share nearly one hash, each is paired with those next to it, not with all: enough to link
+    them into one set if they are the same, and few enough to be looked at.
+
     Args:
         codes_of_images: the hashes of each picture, see `codes`.
 
     Returns:
-        [n_pairs, 2] positions, the smaller first, each pair once, sorted; and the number of pairs with equal hashes
-        that were left out because very many pictures share one hash.
+        [n_pairs, 2] positions, the smaller first, each pair once, sorted; and how many hashes lie in such crowds.
     """
     owners = np.repeat(np.arange(len(codes_of_images)), [len(own) for own in codes_of_images])
     flat = np.fromiter((code for own in codes_of_images for code in own), dtype=np.uint64, count=len(owners))
     unique, position = np.unique(flat, return_inverse=True)
-    owners = owners[np.argsort(position, kind="stable")]
-    starts = np.concatenate([[0], np.cumsum(np.bincount(position, minlength=len(unique)))])
-    n_left_out = 0
-    found: set[tuple[int, int]] = set()
-    for code in np.flatnonzero(np.diff(starts) > 1):
-        n_left_out += _add_neighbours(owners[starts[code] : starts[code + 1]], found)
-    for left, right in near_codes(unique):
-        found.update(_cross(owners[starts[left] : starts[left + 1]], owners[starts[right] : starts[right + 1]]))
-    pairs = np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
-    return pairs, n_left_out
+    order = np.argsort(position, kind="stable")
+    owners, position = owners[order], position[order]
+    starts = np.searchsorted(position, np.arange(len(unique) + 1))
+    packed = [_packed(*pair) for pair in _neighbours(owners, position)]
+    search = NearCodes(unique)
+    for left, right in search.pairs():
+        packed.append(_packed(*_cross(owners, starts, left, right)))
+    is_crowded = search.is_crowded | (np.diff(starts) > _MAX_NEIGHBOURS)
+    found = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *packed]))
+    pairs = np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
+    return pairs[pairs[:, 0] != pairs[:, 1]], int(is_crowded.sum())
 
 
-def _add_neighbours(own: np.ndarray, found: set[tuple[int, int]]) -> int:
-    """Pair each picture with the next ones that share its hash; returns how many pairs that leaves out."""
-    for step in range(1, min(len(own), _MAX_EQUAL_CODES + 1)):
-        found.update((min(a, b), max(a, b)) for a, b in zip(own[:-step].tolist(), own[step:].tolist(), strict=True))
-    n_beyond = max(0, len(own) - _MAX_EQUAL_CODES - 1)
-    return n_beyond * (n_beyond + 1) // 2
+def _packed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pairs of positions below 2**32 as one number each, which takes a tenth of the memory of tuples."""
+    low, high = np.minimum(first, second).astype(np.uint64), np.maximum(first, second).astype(np.uint64)
+    return np.unique((low << np.uint64(32)) | high)
 
 
-def _cross(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[int, int]]:
-    for a in left[:_MAX_EQUAL_CODES].tolist():
-        for b in right[:_MAX_EQUAL_CODES].tolist():
-            if a != b:
-                yield min(a, b), max(a, b)
+def _neighbours(owners: np.ndarray, position: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each owner of a code with the next ones of the same code; `position` holds the codes, sorted."""
+    for step in range(1, _MAX_NEIGHBOURS + 1):
+        equal = np.flatnonzero(position[step:] == position[:-step])
+        if not len(equal):
+            return
+        yield owners[equal], owners[equal + step]
 
 
-def near_codes(unique: np.ndarray, *, max_distance: int = MAX_DISTANCE) -> np.ndarray:
-    """Pairs of 64-bit codes that differ in few bits, found without comparing all with all.
+def _cross(
+    owners: np.ndarray, starts: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The owners of the codes `left` with those of `right`, at most the first few of each."""
+    n_first = np.minimum(starts[left + 1] - starts[left], _MAX_OWNERS)
+    n_second = np.minimum(starts[right + 1] - starts[right], _MAX_OWNERS)
+    n_each = n_first * n_second
+    within = np.arange(n_each.sum()) - np.repeat(np.cumsum(n_each) - n_each, n_each)
+    per_first = np.repeat(n_second, n_each)
+    first = owners[np.repeat(starts[left], n_each) + within // per_first]
+    second = owners[np.repeat(starts[right], n_each) + within % per_first]
+    return first, second
 
-    Two codes within 7 bits agree up to one bit in at least one of four 16-bit chunks, so each code is compared only
-    with those that share a chunk, or a chunk with one bit flipped.
+
+class NearCodes:
+    """Pairs of 64-bit codes that differ in at most 7 bits, found without comparing all with all.
+
+    Cut into 10 pieces, two such codes agree in at least 3 of them, that is in about 19 bits. So for each 3 of the
+    pieces the codes are sorted by these alone, and only those that agree there are compared.
 
     Args:
-        unique: [n] distinct uint64 codes.
-        max_distance: largest Hamming distance, at most 7.
+        unique: [n] distinct uint64 codes, sorted.
+        max_neighbours: how many codes a code is paired with before it looks for no more.
 
-    Returns:
-        [n_pairs, 2] positions in `unique`, the smaller first, each pair once.
+    Attributes:
+        is_crowded: [n] which codes had enough before all were looked at, once `pairs` has run through.
 
     Source:
-        Norouzi, Punjani, Fleet, Fast Search in Hamming Space with Multi-Index Hashing, 2012 (arXiv:1307.2982).
+        Manku, Jain, Das Sarma, Detecting Near-Duplicates for Web Crawling, 2007 (doi:10.1145/1242572.1242592).
     """
-    if not 0 <= max_distance <= MAX_DISTANCE:
-        raise ValueError(f"max_distance must lie in 0..{MAX_DISTANCE}, got {max_distance}")
-    found = [np.empty((0, 2), dtype=np.int64)]
-    for chunk in range(_N_CHUNKS):
-        keys = ((unique >> np.uint64(chunk * _CHUNK_BITS)) & np.uint64(0xFFFF)).astype(np.int64)
-        order = np.argsort(keys, kind="stable")
-        starts = np.searchsorted(keys[order], np.arange((1 << _CHUNK_BITS) + 1))
-        for flip in [0, *(1 << bit for bit in range(_CHUNK_BITS))]:
-            for left, right in _pairs_of_buckets(keys, order, starts, flip):
-                near = np.bitwise_count(unique[left] ^ unique[right]) <= max_distance
-                found.append(np.stack([left[near], right[near]], axis=1))
-    pairs = np.sort(np.concatenate(found), axis=1)
-    return np.unique(pairs, axis=0)
 
+    def __init__(self, unique: np.ndarray, *, max_neighbours: int = _MAX_NEIGHBOURS) -> None:
+        self.is_crowded = np.zeros(len(unique), dtype=bool)
+        self._codes = unique
+        self._max_neighbours = max_neighbours
+        self._n_found = np.zeros(len(unique), dtype=np.int64)
 
-def _pairs_of_buckets(
-    keys: np.ndarray, order: np.ndarray, starts: np.ndarray, flip: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs whose keys are equal (`flip` 0) or differ by `flip`, in arrays of bounded length."""
-    left = order if flip == 0 else order[keys[order] < (keys[order] ^ flip)]
-    other = keys[left] ^ flip
-    first = np.arange(1, len(left) + 1) if flip == 0 else starts[other]  # With equal keys: those after oneself.
-    counts = starts[other + 1] - first
-    ends = np.cumsum(counts)
-    begin = 0
-    while begin < len(left):
-        done = ends[begin - 1] if begin else 0
-        stop = max(begin + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, side="right")))
-        n_each = counts[begin:stop]
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Arrays of positions in `unique`, left and right; each pair comes once."""
+        for chosen in itertools.combinations(range(len(_PIECES)), len(_PIECES) - MAX_DISTANCE):
+            kept_bits = self._codes & np.bitwise_or.reduce(_PIECES[list(chosen)])
+            order = np.argsort(kept_bits, kind="stable")
+            in_order = kept_bits[order]
+            is_last = np.append(in_order[1:] != in_order[:-1], True)
+            ends = np.flatnonzero(is_last) + 1
+            last = np.repeat(ends, np.diff(ends, prepend=0))
+            yield from self._search(chosen, order, np.arange(len(order)), np.arange(1, len(order) + 1), last)
+
+    def _search(
+        self, chosen: tuple[int, ...], order: np.ndarray, left: np.ndarray, first: np.ndarray, last: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Compare `order[left]` with `order[first:last]` of each, a stretch at a time, until they have enough."""
+        while True:
+            has_more = first < last
+            left, first, last = left[has_more], first[has_more], last[has_more]
+            is_full = self._n_found[order[left]] >= self._max_neighbours
+            self.is_crowded[order[left[is_full]]] = True
+            left, first, last = left[~is_full], first[~is_full], last[~is_full]
+            if not len(left):
+                return
+            for begin in range(0, len(left), _CODES_AT_ONCE):
+                part = slice(begin, begin + _CODES_AT_ONCE)
+                yield self._compared(chosen, order, left[part], first[part], last[part])
+            first = first + _STRETCH
+
+    def _compared(
+        self, chosen: tuple[int, ...], order: np.ndarray, left: np.ndarray, first: np.ndarray, last: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n_each = np.minimum(last - first, _STRETCH)
         within = np.arange(n_each.sum()) - np.repeat(np.cumsum(n_each) - n_each, n_each)
-        yield np.repeat(left[begin:stop], n_each), order[np.repeat(first[begin:stop], n_each) + within]
-        begin = stop
+        left, right = np.repeat(order[left], n_each), order[np.repeat(first, n_each) + within]
+        differing = self._codes[left] ^ self._codes[right]
+        near = np.bitwise_count(differing) <= MAX_DISTANCE
+        left, right, differing = left[near], right[near], differing[near]
+        for piece in set(range(chosen[-1])) - set(chosen):  # If they agree here, too, the pair has come already.
+            is_new = (differing & _PIECES[piece]) != 0
+            left, right, differing = left[is_new], right[is_new], differing[is_new]
+        np.add.at(self._n_found, left, 1)
+        np.add.at(self._n_found, right, 1)
+        return left, right

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from memevit import files, manifest
 from memevit.data import workers
+from memevit.data.layout import Layout, SourceFile
 from memevit.data.prepared import PREP_FILE, has_prep, read_prep
 from memevit.data.selection import Decision
-from memevit.data.sources import SourceFile
 from memevit.data.verify import Scan
 from memevit.errors import UserError
 from memevit.manifest import Row
@@ -59,9 +59,9 @@ def _row(file: SourceFile, scan: Scan) -> Row:
     )
 
 
-def stray_rows(names: list[str]) -> list[Row]:
-    """Rows for pictures that lie in no class folder."""
-    return [Row(status=manifest.REJECTED, reason="in no class folder", source=name) for name in names]
+def stray_rows(stray: list[SourceFile]) -> list[Row]:
+    """Rows for what lies in no class folder."""
+    return [Row(status=manifest.REJECTED, reason=file.problem, source=file.name) for file in stray]
 
 
 def place(rows: list[Row], scans: list[Scan], split_of: dict[str, str], fold_of: dict[str, str]) -> None:
@@ -103,24 +103,32 @@ def write_images(rows: list[Row], scans: list[Scan], build_dir: Path) -> None:
     shutil.rmtree(staging_dir)
 
 
-def fingerprint(names_and_hashes: list[tuple[str, str]], settings: dict) -> str:
-    """Hex digest of what a dataset is made from: every file's name and content, and the settings."""
+def fingerprint(found: Layout, hashes: list[str], settings: dict) -> str:
+    """Hex digest of what a dataset is made from: every file's name, content and row of a CSV, and the settings.
+
+    Args:
+        found: the files of the source, with what their CSV files say.
+        hashes: SHA-256 of each of them, see `hash_source`.
+        settings: the arguments that decide the result.
+    """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name, sha256 in sorted(names_and_hashes):
-        digest.update(f"{name}\0{sha256}\n".encode("utf-8", "surrogateescape"))
+    for file, sha256 in zip(found.files, hashes, strict=True):
+        digest.update(json.dumps([file.name, file.problem, sha256, file.metadata]).encode())
+    for file in found.stray:
+        digest.update(json.dumps([file.name, file.problem]).encode())
     return digest.hexdigest()
 
 
-def hash_source(found: list[SourceFile], *, n_processes: int) -> list[tuple[str, str]]:
-    """Name and SHA-256 of every file, "" for those that must not or can't be opened."""
+def hash_source(found: list[SourceFile], *, n_processes: int) -> list[str]:
+    """SHA-256 of every file, "" for those that must not or can't be opened."""
     return list(workers.map_ordered(_hash, found, n_processes=n_processes, description="Checking", unit="file"))
 
 
-def _hash(file: SourceFile) -> tuple[str, str]:
+def _hash(file: SourceFile) -> str:
     try:
-        return file.name, "" if file.problem else files.sha256_of(file.path)
+        return "" if file.problem else files.sha256_of(file.path)
     except OSError:
-        return file.name, ""
+        return ""
 
 
 def is_current(dataset_dir: Path, wanted: str) -> bool:
@@ -133,6 +141,12 @@ def is_current(dataset_dir: Path, wanted: str) -> bool:
         )
     except (KeyError, UserError):
         return False
+
+
+def require_whole(dataset_dir: Path) -> None:
+    """Assert that `dataset_dir` holds the files of its manifest and no others."""
+    assert _is_complete(dataset_dir), f"a file of the manifest is not in {dataset_dir}"
+    assert not (strangers := _strangers(dataset_dir)), f"{strangers[:3]} in {dataset_dir} are not in the manifest"
 
 
 def _is_complete(dataset_dir: Path) -> bool:

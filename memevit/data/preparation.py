@@ -12,23 +12,26 @@ from memevit.data import (
     corrections,
     duplicates,
     imagefolder,
+    layout,
     prepared,
     selection,
     sheet,
-    sources,
     splits,
     summary,
+    tables,
     verify,
     workers,
 )
-from memevit.data.sources import Source, SourceFile
+from memevit.data.layout import Layout, SourceFile
+from memevit.data.sources import Source
 from memevit.data.verify import Scan
-from memevit.manifest import Row
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # Raise it when the same source and settings give other files than before.
+_VERSION = 2  # Raise it when the same source and settings give other files than before.
 _BYTES_PER_PIXEL = 0.6  # Of a stored JPEG, quality 95, generously.
+_GROWTH = 3  # Of a small picture that is stored anew without loss, likewise.
+_BLOCK_BYTES = 4096  # What even the smallest file takes from the disk.
 _SHEET_QUALITY = 85
 
 
@@ -81,42 +84,50 @@ def prepare(
     """
     n_processes = n_processes or workers.default_n_processes()
     imagefolder.require_apart(source.root, output_dir)
-    found, stray = sources.find_images(source.root)
+    found = layout.read(source.root)
+    tables.join(found.around, found.files)
     orders = corrections.read(corrections_path) if corrections_path else []
     parameters = dataclasses.asdict(settings) | {
         "version": _VERSION,
         "corrections": [dataclasses.astuple(o) for o in orders],
     }
     if prepared.has_prep(output_dir):
-        wanted = imagefolder.fingerprint(imagefolder.hash_source(found, n_processes=n_processes), parameters)
+        hashes = imagefolder.hash_source(found.files, n_processes=n_processes)
+        wanted = imagefolder.fingerprint(found, hashes, parameters)
         if imagefolder.is_current(output_dir, wanted):
             logger.info("%s is up to date: same files, same settings", output_dir)
             return prepared.read_prep(output_dir)
     imagefolder.require_replaceable(output_dir, overwrite=overwrite)
-    files.require_free_space(output_dir, int(len(found) * settings.max_side**2 * _BYTES_PER_PIXEL))
+    files.require_free_space(output_dir, _needed_bytes(found.files, settings.max_side))
     build_dir = files.partial_of(output_dir)
     shutil.rmtree(build_dir, ignore_errors=True)
     build_dir.mkdir(parents=True)
     try:
         with files.explained_disk_errors(output_dir):
-            prep = _build(build_dir, source, found, stray, settings, orders, parameters, n_processes)
+            prep = _build(build_dir, source, found, settings, orders, parameters, n_processes)
             files.publish(build_dir, output_dir)
     finally:
         shutil.rmtree(build_dir, ignore_errors=True)
     return prep
 
 
+def _needed_bytes(found: list[SourceFile], max_side: int) -> int:
+    largest = int(max_side**2 * _BYTES_PER_PIXEL)
+    sizes = (file.path.stat().st_size for file in found if not file.problem and file.path.exists())
+    return sum(_BLOCK_BYTES + min(_GROWTH * size, largest) for size in sizes)
+
+
 def _build(
     build_dir: Path,
     source: Source,
-    found: list[SourceFile],
-    stray: list[str],
+    layout_found: Layout,
     settings: Settings,
     orders: list[corrections.Correction],
     parameters: dict,
     n_processes: int,
 ) -> dict:
     staging_dir = build_dir / imagefolder.STAGING
+    found = layout_found.files
     scans = verify.scan_all(found, staging_dir, max_side=settings.max_side, n_processes=n_processes)
     verify.require_mostly_readable(found, scans, settings.max_reject_fraction)
     usable = [position for position, scan in enumerate(scans) if not scan.problem]
@@ -130,17 +141,26 @@ def _build(
     decisions = selection.decide(seen, seen_found, relations, matched, conflicts=settings.conflicts)
     rows = imagefolder.rows_of(found, scans, usable, decisions, keys)
     imagefolder.place(rows, scans, split_of, fold_of)
-    fingerprint = imagefolder.fingerprint([(scan.name, scan.sha256) for scan in scans], parameters)
+    conflicts = [[rows[usable[p]] for p in members] for members in selection.conflicts_among(decisions)]
+    all_rows = rows + imagefolder.stray_rows(layout_found.stray)
     prep = summary.summarize(
-        rows + imagefolder.stray_rows(stray),
+        all_rows,
         usable,
         relations,
         moved,
+        conflicts,
         settings=dataclasses.asdict(settings) | {"n_corrections": len(orders)},
-        fingerprint=fingerprint,
+        fingerprint=imagefolder.fingerprint(layout_found, [scan.sha256 for scan in scans], parameters),
         source=source.description,
     )
-    _write(build_dir, rows, stray, scans, prep, settings)
+    stored = {scan.name: staging_dir / scan.stored for scan in scans if scan.stored}
+    picture = sheet.draw(all_rows, conflicts, stored)
+    picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
+    imagefolder.write_images(rows, scans, build_dir)
+    manifest.write(build_dir, all_rows)
+    files.write_text(build_dir / imagefolder.CARD_FILE, summary.card(prep, license_id=settings.license))
+    files.write_text(build_dir / prepared.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
+    imagefolder.require_whole(build_dir)
     return prep
 
 
@@ -170,19 +190,5 @@ def _fold(
     if not settings.folds:
         return {}
     groups = selection.groups_to_place(seen, found, decisions, keys, fixed={}, by_time=False)
-    return splits.assign(
-        groups, {str(fold): 1.0 / settings.folds for fold in range(settings.folds)}, seed=settings.seed
-    )
-
-
-def _write(
-    build_dir: Path, rows: list[Row], stray: list[str], scans: list[Scan], prep: dict, settings: Settings
-) -> None:
-    staging_dir = build_dir / imagefolder.STAGING
-    stored = [staging_dir / scan.stored if scan.stored else None for scan in scans]
-    picture = sheet.draw(rows, stored)
-    picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
-    imagefolder.write_images(rows, scans, build_dir)
-    manifest.write(build_dir, rows + imagefolder.stray_rows(stray))
-    files.write_text(build_dir / imagefolder.CARD_FILE, summary.card(prep, license_id=settings.license))
-    files.write_text(build_dir / prepared.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
+    shares = {str(fold): 1.0 / settings.folds for fold in range(settings.folds)}
+    return splits.assign(groups, shares, seed=settings.seed, parts="folds")

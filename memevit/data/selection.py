@@ -3,14 +3,14 @@
 import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
 from memevit import manifest
 from memevit.data.corrections import Correction
 from memevit.data.duplicates import Relations, components
-from memevit.data.sources import SourceFile
+from memevit.data.layout import SourceFile
 from memevit.data.splits import Group
 from memevit.data.verify import HASH_DIGITS, Scan
 from memevit.errors import UserError
@@ -29,6 +29,7 @@ class Decision:
     reason: str = ""
     winner: int | None = None  # Position of the picture that is kept instead.
     is_in_two_classes: bool = False  # Kept, and so is the same picture in another class.
+    conflict: int | None = None  # Number of the set of pictures that show the same and lie in several classes.
 
 
 def decide(
@@ -43,15 +44,27 @@ def decide(
         orders: a person's decisions by position, which go before every rule.
         conflicts: what to do with the same picture in two classes: `drop` all, `keep_first` by name, or `train_only`,
             which keeps one per class for training.
+
+    Raises:
+        UserError: two corrections keep the same picture in two classes.
     """
     decisions = [Decision(file.class_name) for file in found]
     clusters: dict[int, list[int]] = defaultdict(list)
     for position, cluster in enumerate(relations.same):
         clusters[int(cluster)].append(position)
     ranks = [_rank(scan, file) for scan, file in zip(scans, found, strict=True)]
-    for members in clusters.values():
+    for number, members in clusters.items():
         _apply_orders(members, orders, decisions)
-        _settle(members, orders, ranks, decisions, conflicts)
+        live = [position for position in members if decisions[position].status == manifest.KEPT]
+        live.sort(key=ranks.__getitem__)
+        winners = _ordered_to_stay(live, orders, scans, decisions)
+        if not winners and len({decisions[position].class_name for position in live}) > 1:
+            for position in live:
+                decisions[position].conflict = number
+            winners = _settled(live, decisions, ranks, conflicts)
+        elif not winners:
+            winners = live[:1]
+        _leave_out_others(live, winners, decisions)
     return decisions
 
 
@@ -74,34 +87,53 @@ def _apply_orders(members: list[int], orders: dict[int, Correction], decisions: 
                 decisions[position].reason = f"correction: {correction.reason or 'dropped'}"
 
 
-def _settle(
-    members: list[int], orders: dict[int, Correction], ranks: list[tuple], decisions: list[Decision], conflicts: str
-) -> None:
-    """Keep one of `members`, which all show the same picture, or fewer or more where classes disagree."""
-    live = [position for position in members if decisions[position].status == manifest.KEPT]
-    live.sort(key=ranks.__getitem__)
-    kept_by_order = [position for position in live if position in orders and orders[position].action == "keep"]
+def _ordered_to_stay(
+    live: list[int], orders: dict[int, Correction], scans: list[Scan], decisions: list[Decision]
+) -> list[int]:
+    """The pictures that a person wants to keep, each content once."""
+    ordered = [position for position in live if position in orders and orders[position].action == "keep"]
+    if len({decisions[position].class_name for position in ordered}) > 1:
+        names = " and ".join(f"{scans[p].name} in {decisions[p].class_name}" for p in ordered)
+        raise UserError(f"The corrections keep the same picture in two classes: {names}. Drop or relabel one of them.")
+    return list({scans[position].sha256: position for position in reversed(ordered)}.values())[::-1]
+
+
+def _settled(live: list[int], decisions: list[Decision], ranks: list[tuple], conflicts: str) -> list[int]:
+    """Which of the pictures in `live`, the same in several classes, are kept."""
+    if conflicts == "keep_first":
+        return [min(live, key=lambda position: ranks[position][-1])]
+    if conflicts == "train_only":
+        best = {decisions[position].class_name: position for position in reversed(live)}
+        for position in best.values():
+            decisions[position].is_in_two_classes = True
+        return list(best.values())
+    return []
+
+
+def _leave_out_others(live: list[int], winners: list[int], decisions: list[Decision]) -> None:
+    """Say of every picture that is not kept why, and for which one."""
     class_names = sorted({decisions[position].class_name for position in live})
-    if kept_by_order:
-        winners = kept_by_order[:1]
-    elif len(class_names) < 2:
-        winners = live[:1]
-    elif conflicts == "keep_first":
-        winners = [min(live, key=lambda position: ranks[position][-1])]
-    elif conflicts == "train_only":
-        winners = [next(p for p in live if decisions[p].class_name == name) for name in class_names]
-    else:
-        winners = []
     for position in live:
+        decision = decisions[position]
+        if decision.conflict is not None:
+            decision.reason = f"the same picture in {' and '.join(class_names)}"
         if position in winners:
-            decisions[position].is_in_two_classes = len(winners) > 1
-        elif winners:
-            own = [winner for winner in winners if decisions[winner].class_name == decisions[position].class_name]
-            decisions[position].status, decisions[position].winner = manifest.DUPLICATE, (own or winners)[0]
-            decisions[position].reason = "the same picture again"
+            continue
+        if winners:
+            own = [winner for winner in winners if decisions[winner].class_name == decision.class_name]
+            decision.status, decision.winner = manifest.DUPLICATE, (own or winners)[0]
+            decision.reason = decision.reason or "the same picture again"
         else:
-            decisions[position].status = manifest.CONFLICT
-            decisions[position].reason = f"the same picture in {' and '.join(class_names)}"
+            decision.status = manifest.CONFLICT
+
+
+def conflicts_among(decisions: list[Decision]) -> list[list[int]]:
+    """The positions of the pictures in each conflict, whatever was done about it."""
+    sets: dict[int, list[int]] = defaultdict(list)
+    for position, decision in enumerate(decisions):
+        if decision.conflict is not None:
+            sets[decision.conflict].append(position)
+    return list(sets.values())
 
 
 def group_keys(scans: list[Scan], found: list[SourceFile], relations: Relations, group_column: str | None) -> list[str]:
@@ -205,11 +237,21 @@ def _times(found: list[SourceFile]) -> list[float]:
 
 
 def _seconds(value: str) -> float | None:
+    """Seconds since 1970 of a number or an ISO date, which counts as UTC where it doesn't say.
+
+    >>> _seconds("1600000000"), _seconds("2020-09-13T12:26:40"), _seconds("2020-09-13T14:26:40+02:00")
+    (1600000000.0, 1600000000.0, 1600000000.0)
+    >>> _seconds("nan"), _seconds("yesterday")
+    (None, None)
+    """
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         pass
+    else:
+        return number if np.isfinite(number) else None
     try:
-        return datetime.fromisoformat(value).timestamp()
-    except ValueError:
+        time = datetime.fromisoformat(value.strip())
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         return None

@@ -1,7 +1,7 @@
 """Which group of pictures goes to which split, stratified by class and independent of file order."""
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,7 +22,9 @@ class Group:
     fixed: str = ""
 
 
-def assign(groups: list[Group], fractions: dict[str, float], *, seed: int, by_time: bool = False) -> dict[str, str]:
+def assign(
+    groups: list[Group], fractions: dict[str, float], *, seed: int, by_time: bool = False, parts: str = "splits"
+) -> dict[str, str]:
     """The split (or fold) of every group, by its key.
 
     Groups with a `fixed` split keep it; the others are divided so that every class comes as close to `fractions` as its
@@ -33,13 +35,14 @@ def assign(groups: list[Group], fractions: dict[str, float], *, seed: int, by_ti
         fractions: share of each split, in order from oldest to newest; they sum to 1.
         seed: shuffles groups of equal size.
         by_time: oldest groups to the first split, newest to the last, instead of by chance.
+        parts: what the error message calls them.
 
     Raises:
         UserError: a class has fewer groups than there are splits.
     """
     free = sorted((group for group in groups if not group.fixed), key=lambda group: _shuffled(seed, group.key))
     placed = {group.key: group.fixed for group in groups if group.fixed}
-    _require_enough(groups, list(fractions))
+    _require_enough(groups, list(fractions), parts)
     if by_time:
         placed |= _by_time(free, fractions)
     else:
@@ -52,19 +55,22 @@ def _shuffled(seed: int, key: str) -> str:
     return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
 
 
-def _class_names(groups: Iterable[Group]) -> list[str]:
-    return sorted({class_name for group in groups for class_name in group.counts})
+def _by_class(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    by_class: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        for class_name in group.counts:
+            by_class[class_name].append(group)
+    return dict(sorted(by_class.items()))
 
 
-def _require_enough(groups: list[Group], splits: list[str]) -> None:
-    for class_name in _class_names(groups):
-        own = [group for group in groups if class_name in group.counts]
+def _require_enough(groups: list[Group], splits: list[str], parts: str) -> None:
+    for class_name, own in _by_class(groups).items():
         n_needed = len(set(splits) | {group.fixed for group in own if group.fixed})
         n_pictures = sum(group.counts[class_name] for group in own)
         if len(own) < n_needed:
             raise UserError(
                 f"Class {class_name!r} has {n_pictures} usable pictures in {len(own)} independent groups; "
-                f"{len(splits)} splits need at least {n_needed} groups (pictures that are no reposts of each other). "
+                f"{len(splits)} {parts} need at least {n_needed} groups (pictures that are no reposts of each other). "
                 "Add pictures or remove the class."
             )
 
@@ -132,10 +138,8 @@ def _split_at(share: float, fractions: dict[str, float]) -> str:
 
 def _fill_gaps(free: list[Group], placed: dict[str, str], splits: list[str]) -> None:
     """Move a small group into every split that has nothing of a class, from the split that has most of it."""
-    for class_name in _class_names(free):
-        own = sorted(
-            (group for group in free if class_name in group.counts), key=lambda group: sum(group.counts.values())
-        )
+    for own in _by_class(free).values():
+        own.sort(key=lambda group: sum(group.counts.values()))
         for split in splits:
             held = Counter(placed[group.key] for group in own)
             if held[split]:

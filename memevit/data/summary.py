@@ -21,6 +21,7 @@ def summarize(
     usable: Sequence[int],
     relations: Relations,
     moved: Sequence[int],
+    conflicts: Sequence[Sequence[Row]],
     *,
     settings: dict,
     fingerprint: str,
@@ -33,6 +34,7 @@ def summarize(
         usable: positions in `rows` of the pictures that `relations` counts.
         relations: which pictures are the same or share a template.
         moved: positions among the usable pictures that left the split their source gave them.
+        conflicts: sets of rows that show the same picture in several classes.
         settings: the arguments that decide the result.
         fingerprint: of source and settings.
         source: what kind of source it was.
@@ -54,12 +56,13 @@ def summarize(
         "rejected": dict(sorted(rejected.items())),
         "near_duplicates": {
             "n_pairs_compared": relations.n_pairs_compared,
-            "n_pairs_left_out": relations.n_pairs_left_out,
+            "n_crowded_hashes": relations.n_crowded_hashes,
             "n_related_pairs": len(relations.pairs),
             "n_kept_pairs_across_splits": sum(first.split != second.split for first, second in kept_pairs),
             "n_groups": len({row.group for row in rows if row.status == manifest.KEPT}),
         },
-        "conflicts": _conflicts(rows)[:_MAX_LISTED],
+        "n_conflicts": len(conflicts),
+        "conflicts": [{"files": [_named(row) for row in members]} for members in conflicts[:_MAX_LISTED]],
         "moved_between_splits": [
             {"source": rows[usable[p]].source, "now": rows[usable[p]].split or rows[usable[p]].status} for p in moved
         ][:_MAX_LISTED],
@@ -68,26 +71,18 @@ def summarize(
 
 
 def _by_class(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for name in sorted({row.class_name for row in rows if row.class_name}):
-        own = [row for row in rows if row.class_name == name]
-        counts[name] = {"found": len(own)}
-        counts[name] |= {status: sum(row.status == status for row in own) for status in _STATUSES}
-        counts[name] |= {split: sum(row.split == split for row in own) for split in manifest.SPLITS}
-    return counts
-
-
-def _conflicts(rows: Sequence[Row]) -> list[dict]:
-    by_group: dict[str, list[Row]] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        if row.status == manifest.CONFLICT:
-            by_group.setdefault(row.group, []).append(row)
-    return [{"files": [_named(row) for row in members]} for _, members in sorted(by_group.items())]
+        counts.update([(row.class_name, "found"), (row.class_name, row.status), (row.class_name, row.split)])
+    columns = ("found", *_STATUSES, *manifest.SPLITS)
+    names = sorted({row.class_name for row in rows if row.class_name})
+    return {name: {column: counts[name, column] for column in columns} for name in names}
 
 
 def _named(row: Row) -> dict[str, str]:
     link = permalink(row)
-    return {"source": row.source, "class_name": row.class_name} | ({"permalink": link} if link else {})
+    named = {"source": row.source, "class_name": row.class_name, "status": row.status}
+    return named | ({"permalink": link} if link else {})
 
 
 def permalink(row: Row) -> str:
@@ -110,7 +105,7 @@ def table(prep: dict) -> str:
     near = prep["near_duplicates"]
     lines.append(
         f"{near['n_pairs_compared']} pairs compared, {near['n_related_pairs']} related, "
-        f"{near['n_kept_pairs_across_splits']} of them across splits; {len(prep['conflicts'])} conflicts; "
+        f"{near['n_kept_pairs_across_splits']} of them across splits; {prep['n_conflicts']} conflicts; "
         f"{prep['n_moved_between_splits']} moved out of the split that the source gave them"
     )
     return "\n".join(lines)
@@ -133,7 +128,7 @@ def card(prep: dict, *, license_id: str | None) -> str:
     )
     settings = prep["settings"]
     rows = [
-        f"| {name} | " + " | ".join(str(counts[split]) for split in manifest.SPLITS) + " |"
+        f"| {name.replace('|', chr(92) + '|')} | " + " | ".join(str(counts[split]) for split in manifest.SPLITS) + " |"
         for name, counts in prep["classes"].items()
     ]
     return f"""---

@@ -12,7 +12,7 @@ from PIL import Image
 
 from memevit import pixels
 from memevit.data import hashes, workers
-from memevit.data.sources import SourceFile
+from memevit.data.layout import SourceFile
 from memevit.errors import UserError
 from memevit.files import CHUNK_BYTES, explained_disk_errors
 
@@ -93,8 +93,8 @@ def _scan(file: SourceFile, *, staging_dir: Path, max_side: int) -> Scan:
                 raise pixels.UnreadableImageError("an empty file")
             opened.seek(0)
             picture = pixels.load_picture(opened, at_least_px=max_side)
-    except PermissionError:
-        scan.problem = "may not be read"
+    except OSError as error:
+        scan.problem = f"can't be read: {error.strerror or type(error).__name__}"
     except pixels.UnreadableImageError as error:
         scan.problem = str(error)
     else:
@@ -115,11 +115,14 @@ def _store(scan: Scan, picture: pixels.Picture, path: Path, staging_dir: Path, m
     scan.image_format, scan.mode = picture.image_format, picture.mode
     scan.width_px, scan.height_px = picture.width_px, picture.height_px
     scan.notes = _notes(picture)
-    if min(picture.width_px, picture.height_px) < MIN_SIDE_PX:
-        scan.problem = f"{picture.width_px}x{picture.height_px} pixels: a side is shorter than {MIN_SIDE_PX}"
-        return
     is_shrunk = max(picture.width_px, picture.height_px) > max_side
     image = shrink(picture, max_side) if is_shrunk else picture.image
+    if min(image.size) < MIN_SIDE_PX:
+        at_that_size = f" at {image.width}x{image.height}" if is_shrunk else ""
+        scan.problem = (
+            f"{picture.width_px}x{picture.height_px} pixels: a side is shorter than {MIN_SIDE_PX}{at_that_size}"
+        )
+        return
     is_copied = not is_shrunk and _is_clean(picture)
     suffix = _COPIED_FORMATS[picture.image_format] if is_copied else "jpg" if is_shrunk else "png"
     scan.stored = f"{scan.sha256[:HASH_DIGITS]}.{suffix}"

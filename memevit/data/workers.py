@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +22,18 @@ _CHUNK = 16
 def default_n_processes() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed: otherwise it would wait for work for ever, or still write files."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def map_ordered(
@@ -47,7 +60,7 @@ def map_ordered(
                 progress.update()
             return
         context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(n_processes, mp_context=context)
+        executor = ProcessPoolExecutor(n_processes, mp_context=context, initializer=_end_with_parent)
         try:
             for result in executor.map(function, items, chunksize=_CHUNK):
                 yield result

@@ -213,9 +213,12 @@ def test_the_same_picture_in_two_classes_is_a_conflict(tmp_path, policy, kept):
     assert [row.class_name for row in both if row.status == manifest.KEPT] == kept
     if policy == "train_only":
         assert {row.split for row in both} == {"train"}
-    if policy == "drop":
-        conflicts = json.loads((tmp_path / "data" / "prep.json").read_text())["conflicts"]
-        assert [file["source"] for file in conflicts[0]["files"]] == ["coral/both.png", "moss/both_too.jpg"]
+    prep = json.loads((tmp_path / "data" / "prep.json").read_text())
+    assert prep["n_conflicts"] == 1
+    assert [file["source"] for file in prep["conflicts"][0]["files"]] == ["coral/both.png", "moss/both_too.jpg"]
+    assert all(row.reason == "the same picture in coral and moss" for row in both)
+    with Image.open(tmp_path / "data" / "contact_sheet.jpg") as sheet:
+        assert sheet.height > 3 * (34 + 118) + 118  # Three classes, and the conflict under every policy.
 
 
 def write_csv(path, rows):
@@ -255,6 +258,72 @@ def test_a_csv_with_a_class_column_tells_files_of_one_name_apart(tmp_path):
     assert prepare(source, tmp_path / "data") == 0
     for row in manifest.read(tmp_path / "data"):
         assert row.extra["post"] == f"{row.class_name} {row.source.split('/')[1][0]}"
+
+
+def test_a_conflict_is_listed_with_the_posts_of_both_pictures(tmp_path):
+    source = write_classes(tmp_path / "source", n=8)
+    draw_picture(77, size=(200, 150)).save(source / "coral" / "both.png")
+    shutil.copyfile(source / "coral" / "both.png", source / "moss" / "both.png")
+    post = {"filename": "both.png", "subreddit": "reefs", "id": "abc123"}
+    write_csv(source / "coral_dataset.csv", [post])
+    write_csv(source / "moss_dataset.csv", [post | {"permalink": "/r/moss/comments/xyz/_/"}])
+    assert prepare(source, tmp_path / "data") == 0
+    prep = json.loads((tmp_path / "data" / "prep.json").read_text())
+    links = [file["permalink"] for file in prep["conflicts"][0]["files"]]
+    assert links == ["/r/reefs/comments/abc123/", "/r/moss/comments/xyz/_/"]
+
+
+def test_a_changed_csv_is_not_up_to_date(tmp_path):
+    source = write_classes(tmp_path / "source", n=8)
+    write_csv(source / "posts.csv", [{"filename": "moss_001.png", "author": "ann"}])
+    assert prepare(source, tmp_path / "data", "--group_column", "author") == 0
+    write_csv(source / "posts.csv", [{"filename": f"moss_00{i}.png", "author": "ann"} for i in (1, 2, 3)])
+    assert prepare(source, tmp_path / "data", "--group_column", "author") == 0
+    rows = rows_by_source(tmp_path / "data")
+    assert len({rows[f"moss/moss_00{i}.png"].group for i in (1, 2, 3)}) == 1
+
+
+def test_names_that_are_no_utf8_and_odd_bytes_in_names_are_written_to_every_file(tmp_path):
+    source = write_classes(tmp_path / "source", n=8)
+    for name in (b"caf\xe9.png", b'line\nbreak, "quoted".png'):
+        draw_picture(77, size=(200, 150)).save(source / "coral" / os.fsdecode(name))
+        draw_picture(77, size=(200, 150)).save(source / "moss" / os.fsdecode(name))
+    (source / "moss" / os.fsdecode(b"bro\xffken.jpg")).write_bytes(b"x")
+    assert prepare(source, tmp_path / "data") == 0
+    rows = rows_by_source(tmp_path / "data")
+    assert rows["coral/caf\\xe9.png"].status == manifest.CONFLICT
+    assert rows['moss/line\nbreak, "quoted".png'].status == manifest.CONFLICT
+    assert rows["moss/bro\\xffken.jpg"].reason == "not an image"
+    assert len(rows) == 29
+
+
+def test_a_picture_that_would_be_stored_too_thin_to_be_seen_is_rejected(tmp_path):
+    source = write_classes(tmp_path / "source", n=8)
+    draw_picture(5, size=(8000, 40)).save(source / "moss" / "ribbon.png")
+    assert prepare(source, tmp_path / "data") == 0
+    row = rows_by_source(tmp_path / "data")["moss/ribbon.png"]
+    assert row.reason == "8000x40 pixels: a side is shorter than 8 at 512x3"
+
+
+def test_a_link_as_output_stays_a_link(tmp_path):
+    source = write_classes(tmp_path / "source", n=6)
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "data").symlink_to(tmp_path / "disk" / "data")
+    for seed in (0, 1):
+        assert prepare(source, tmp_path / "data", "--seed", seed) == 0
+    assert (tmp_path / "data").is_symlink()
+    assert os.listdir(tmp_path / "disk") == ["data"]
+    assert len(prepared_dataset.load(tmp_path / "data").class_names) == 3
+
+
+def test_many_small_files_do_not_ask_for_the_space_of_large_ones(tmp_path, monkeypatch, capsys):
+    source = write_classes(tmp_path / "source", n=6)
+    n_bytes = sum(path.stat().st_size for path in source.rglob("*.png"))
+    usage = shutil.disk_usage(tmp_path)
+    for n_free, code in ((18 * 4096 + 3 * n_bytes, 0), (18 * 4096, 2)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, n_free=n_free: usage._replace(free=n_free))
+        assert prepare(source, tmp_path / "data", "--seed", code) == code
+    assert "MB are needed" in capsys.readouterr().err
 
 
 def test_time_splits_train_on_older_posts(tmp_path):
@@ -340,6 +409,42 @@ def test_a_correction_can_settle_a_conflict(tmp_path):
     rows = rows_by_source(tmp_path / "data")
     assert rows["moss/both.png"].status == manifest.KEPT
     assert (rows["coral/both.png"].status, rows["coral/both.png"].duplicate_of) == ("duplicate", "moss/both.png")
+
+
+def test_a_correction_can_keep_pictures_that_only_look_the_same(tmp_path):
+    source = write_classes(tmp_path / "source", n=10)
+    draw_picture(77, size=(200, 150)).save(source / "moss" / "first.png")
+    jpeg_copy(source / "moss" / "first.png", source / "moss" / "again.jpg", quality=90)
+    orders = [{"file": name, "action": "keep"} for name in ("moss/again.jpg", "moss/first.png")]
+    write_csv(tmp_path / "c.csv", orders)
+    assert prepare(source, tmp_path / "plain") == 0
+    assert prepare(source, tmp_path / "data", "--corrections", tmp_path / "c.csv") == 0
+    before, after = rows_by_source(tmp_path / "plain"), rows_by_source(tmp_path / "data")
+    assert before["moss/first.png"].status == manifest.DUPLICATE
+    both = [after["moss/again.jpg"], after["moss/first.png"]]
+    assert [row.status for row in both] == [manifest.KEPT] * 2
+    assert both[0].split == both[1].split == before["moss/again.jpg"].split
+    assert all(after[name].file == row.file for name, row in before.items() if name != "moss/first.png")
+
+
+def test_two_corrections_can_not_keep_one_picture_in_two_classes(tmp_path, capsys):
+    source = write_classes(tmp_path / "source", n=10)
+    shutil.copyfile(source / "coral" / "coral_001.png", source / "moss" / "both.png")
+    write_csv(tmp_path / "c.csv", [{"file": n, "action": "keep"} for n in ("moss/both.png", "coral/coral_001.png")])
+    assert prepare(source, tmp_path / "data", "--corrections", tmp_path / "c.csv") == 2
+    assert "coral/coral_001.png in coral and moss/both.png in moss" in capsys.readouterr().err
+
+
+def test_a_correction_by_hash_means_the_file_of_that_name_where_two_have_one_content(tmp_path):
+    source = write_classes(tmp_path / "source", n=10)
+    shutil.copyfile(source / "coral" / "coral_001.png", source / "moss" / "both.png")
+    assert prepare(source, tmp_path / "data") == 0
+    sha256 = rows_by_source(tmp_path / "data")["moss/both.png"].sha256
+    write_csv(tmp_path / "c.csv", [{"file": "moss/both.png", "action": "drop", "sha256": sha256}])
+    assert prepare(source, tmp_path / "data", "--corrections", tmp_path / "c.csv") == 0
+    rows = rows_by_source(tmp_path / "data")
+    assert rows["moss/both.png"].status == manifest.DROPPED
+    assert rows["coral/coral_001.png"].status == manifest.KEPT
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,225 @@
+"""Which files a folder of class folders holds, and which class and split each belongs to."""
+
+import os
+import re
+import stat
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from memevit.errors import UserError
+
+# Folder names by which `load_dataset("imagefolder")` knows a split, in any case here.
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+# As a word of their own, in lower case, they make that loader take the pictures of a class for a split, too.
+_SPLIT_WORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(SPLIT_FOLDERS)})(?=[-._ 0-9]|$)")
+_UNLOADABLE = re.compile(r"^__|::|\\|\$|[\x00-\x1f\x7f\ud800-\udfff]")  # Passed over, or a part of its own syntax.
+IMAGE_SUFFIXES = set(
+    ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .jp2 .ico .tga".split()
+)
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+@dataclass(slots=True)
+class SourceFile:
+    """A file in a class folder.
+
+    `name` is its path in the source with forward slashes. `problem` is set for what must not even be opened.
+    """
+
+    path: Path
+    name: str
+    class_name: str
+    split: str = ""
+    problem: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def claims_to_be_image(self) -> bool:
+        """Whether the name says picture: a text file beside the pictures is no broken picture."""
+        return self.path.suffix.lower() in IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies in a source folder.
+
+    `files` are those in class folders, `stray` the pictures and linked folders in none, with a `problem` and without a
+    class, both sorted by name. `around` are the folders in which class folders lie or could lie.
+    """
+
+    files: list[SourceFile]
+    stray: list[SourceFile]
+    around: list[Path]
+
+
+def read(root: Path) -> Layout:
+    """What lies in `root`.
+
+    Class folders may lie one or more levels down, alone in their parent, and below `train`, `validation` and `test`
+    folders. Links that leave `root` are not followed, nor are links to folders. Hidden folders are passed over.
+
+    Raises:
+        UserError: fewer than two class folders, one without any file, one whose name the loader of the dataset would
+            misunderstand, or a folder that can't be listed.
+    """
+    try:
+        return _read(root)
+    except PermissionError as error:
+        raise UserError(f"{error.filename} can't be listed ({error.strerror}). Check its permissions.") from error
+
+
+def _read(root: Path) -> Layout:
+    base = _descend(root)
+    splits = _split_folders(base)
+    found: list[SourceFile] = []
+    for split, parent in splits or [("", base)]:
+        for class_dir in _folders(parent):
+            found.extend(_files_below(class_dir, root, split))
+    by_class: dict[str, int] = defaultdict(int)
+    for file in found:
+        by_class[file.class_name] += 1
+    _require_classes(root, base, splits, by_class)
+    around = _around(root, base, splits)
+    return Layout(
+        files=sorted(found, key=lambda file: file.name),
+        stray=sorted(_stray(root, around), key=lambda file: file.name),
+        around=around,
+    )
+
+
+def _require_classes(root: Path, base: Path, splits: list[tuple[str, Path]], by_class: dict[str, int]) -> None:
+    parents = [parent for _, parent in splits] or [base]
+    names = sorted({folder.name for parent in parents for folder in _folders(parent)})
+    if len(names) < 2:
+        raise UserError(
+            f"Need at least 2 class folders in {root}, found {len(names)}: {names}. Put each class in its own folder."
+        )
+    if empty := [name for name in names if not by_class.get(name)]:
+        raise UserError(f"The class folders {empty} in {root} hold no files. Fill or remove them.")
+    for name in names:
+        if word := _SPLIT_WORD.search(name):
+            raise UserError(
+                f"The class folder {name!r} can't keep its name: load_dataset would take it for the split "
+                f"{SPLIT_FOLDERS[word[1]]!r} and mix up the rows. Rename it, for example to {_capitalized(name)!r}."
+            )
+        if _UNLOADABLE.search(name):
+            raise UserError(
+                f"The class folder {name!r} can't keep its name: load_dataset would not find its pictures. Rename it "
+                "without two underscores at its start, and without ::, \\, $ and control characters."
+            )
+
+
+def _capitalized(name: str) -> str:
+    """`name` with each word that stands for a split capitalised, which no loader takes for one.
+
+    >>> _capitalized("test-drive 2 eval")
+    'Test-drive 2 Eval'
+    """
+    return _SPLIT_WORD.sub(lambda word: word[0].replace(word[1], word[1].capitalize()), name)
+
+
+def _is_litter(name: str) -> bool:
+    """Whether the system, not a person, has put it there; a hidden file that calls itself a picture may be one."""
+    is_picture = name.startswith(".") and not name.startswith("._") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return (name.startswith(".") and not is_picture) or name.lower() in _LITTER
+
+
+def _is_passed_over(folder_name: str) -> bool:
+    return folder_name.startswith(".") or folder_name.lower() in _LITTER
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(
+        path for path in parent.iterdir() if path.is_dir() and not path.is_symlink() and not _is_passed_over(path.name)
+    )
+
+
+def _descend(root: Path) -> Path:
+    """The folder whose sub-folders are classes or splits: `root`, or the lone folder chain below it."""
+    base = root
+    while True:
+        folders = _folders(base)
+        if len(folders) != 1 or not _folders(folders[0]) or folders[0].name.lower() in SPLIT_FOLDERS:
+            return base
+        base = folders[0]
+
+
+def _split_folders(base: Path) -> list[tuple[str, Path]]:
+    """(split, folder) pairs where `base` is already divided, else nothing.
+
+    Raises:
+        UserError: some folders look like splits, others don't.
+    """
+    folders = _folders(base)
+    named = [(SPLIT_FOLDERS[folder.name.lower()], folder) for folder in folders if folder.name.lower() in SPLIT_FOLDERS]
+    classes = [{folder.name for folder in _folders(parent)} for _, parent in named]
+    if len(named) == len(folders):
+        return named if any(classes) else []
+    if len(named) > 1 and all(classes) and set.intersection(*classes):
+        others = [folder.name for folder in folders if folder.name.lower() not in SPLIT_FOLDERS]
+        raise UserError(
+            f"{base} is divided into {[folder.name for _, folder in named]} but also holds {others}. Move those into "
+            "the splits, or away."
+        )
+    return []
+
+
+def _files_below(class_dir: Path, root: Path, split: str) -> Iterator[SourceFile]:
+    real_root = root.resolve()
+    for folder, sub_folders, names in os.walk(class_dir, onerror=_raise):
+        sub_folders[:] = sorted(name for name in sub_folders if not _is_passed_over(name))
+        links = [name for name in sub_folders if (Path(folder) / name).is_symlink()]
+        for name in sorted(names) + links:
+            if not _is_litter(name):
+                path = Path(folder) / name
+                yield SourceFile(path, _name(path, root), class_dir.name, split, _problem(path, real_root))
+
+
+def _raise(error: OSError) -> None:
+    raise error  # Without this `os.walk` passes over what it can't list.
+
+
+def _name(path: Path, root: Path) -> str:
+    """`path` within `root` as text that every file format takes: bytes that are no UTF-8 are spelled out."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _problem(path: Path, real_root: Path) -> str:
+    """Why `path` must not be opened, or nothing."""
+    try:
+        if path.is_symlink() and not path.resolve().is_relative_to(real_root):
+            return "a link that leaves the source"
+        mode = path.stat().st_mode
+    except (OSError, RuntimeError):  # A link that leads nowhere or in a circle.
+        return "a link that leads nowhere"
+    if stat.S_ISDIR(mode):
+        return "a link to a folder"
+    return "" if stat.S_ISREG(mode) else "not a regular file"
+
+
+def _around(root: Path, base: Path, splits: list[tuple[str, Path]]) -> list[Path]:
+    """The folders in which class folders could lie: `root`, those down to `base`, and the splits."""
+    parts = base.relative_to(root).parts
+    return [*(root.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)), *(folder for _, folder in splits)]
+
+
+def _stray(root: Path, around: list[Path]) -> Iterator[SourceFile]:
+    real_root = root.resolve()
+    for path in (path for folder in around for path in folder.iterdir() if not _is_litter(path.name)):
+        if path.is_symlink() and path.is_dir():
+            yield SourceFile(path, _name(path, root), "", problem=_problem(path, real_root))
+        elif path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+            yield SourceFile(path, _name(path, root), "", problem="in no class folder")
