@@ -61,7 +61,7 @@ def _keeps_the_edges(image_processor: BaseImageProcessor, side: int) -> bool:
         levels[:, : width // 8], levels[:, -(width // 8) :] = 255, 255
         try:
             seen = image_processor(images=[Image.fromarray(levels)], return_tensors="pt")["pixel_values"][0]
-        except (ValueError, TypeError):  # It knows no height and width, only a shortest edge.
+        except (ValueError, TypeError, AttributeError):  # It knows no height and width, only a shortest edge.
             return False
         if seen.shape[-2:] != (side, side):
             return False
