@@ -30,23 +30,18 @@ def main(model_args: ModelArguments, recipe_args: RecipeArguments, args: FineTun
     model_dir = Path(args.output_dir)
     dataset = prepared.load(model_args.dataset)
     base_model = backbone.resolve(model_args.model_name_or_path, from_scratch=model_args.from_scratch)
-    recipe_args = recipe.complete(recipe_args, args, from_scratch=model_args.from_scratch)
+    width = backbone.width(base_model, trust_remote_code=model_args.trust_remote_code)
+    recipe_args = recipe.complete(recipe_args, args, from_scratch=model_args.from_scratch, width=width)
     own = vars(model_args) | vars(recipe_args) | {"model_name_or_path": base_model}
     run = folder.describe_run(own, args, fingerprint=dataset.fingerprint)
     with folder.begun(model_dir, run, args, overwrite=model_args.overwrite) as work_dir:
         set_seed(args.seed)
-        model, image_processor = backbone.load_for_training(
+        model, image_processor = training.build_model(
             base_model,
             dataset.class_names,
+            recipe_args,
             from_scratch=model_args.from_scratch,
-            image_size=recipe_args.image_size,
             trust_remote_code=model_args.trust_remote_code,
-        )
-        backbone.restrict(
-            model,
-            only_head=recipe_args.is_probe,
-            n_frozen_blocks=recipe_args.n_frozen_blocks,
-            lora_rank=recipe_args.lora_rank,
         )
         pictures = {
             name: PictureDataset(

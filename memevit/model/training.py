@@ -29,6 +29,31 @@ from memevit.model.tuner import FineTuner
 logger = logging.getLogger(__name__)
 
 
+def build_model(
+    base_model: str, class_names: list[str], recipe: RecipeArguments, *, from_scratch: bool, trust_remote_code: bool
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """A backbone with a head, of which training changes what the recipe says, and its image processor.
+
+    Args:
+        base_model: a Hub id or a local folder.
+        class_names: position is the label.
+        recipe: completed.
+        from_scratch: random weights.
+        trust_remote_code: run the code that comes with the backbone.
+    """
+    model, image_processor = backbone.load_for_training(
+        base_model,
+        class_names,
+        from_scratch=from_scratch,
+        image_size=recipe.image_size,
+        trust_remote_code=trust_remote_code,
+    )
+    backbone.restrict(
+        model, only_head=recipe.is_probe, n_frozen_blocks=recipe.n_frozen_blocks, lora_rank=recipe.lora_rank
+    )
+    return model, image_processor
+
+
 def build_trainer(
     model: PreTrainedModel,
     image_processor: BaseImageProcessor,
