@@ -1,6 +1,8 @@
 """Load a backbone with a new classification head, and the image processor that goes with it."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging as transformers_logging
 
 from memevit.errors import UserError
 from memevit.labels import label_maps
@@ -30,6 +33,21 @@ _N_NAMED = 5  # Names in one line of the log.
 def resolve(name_or_path: str | None, *, from_scratch: bool) -> str:
     """The backbone to use where none is named."""
     return name_or_path or (str(SCRATCH_BACKBONE) if from_scratch else DEFAULT_BACKBONE)
+
+
+def width(name_or_path: str, *, trust_remote_code: bool = False) -> int | None:
+    """Width of the features that the head of a backbone sees, as its configuration says; None when it does not.
+
+    Raises:
+        UserError: there is no such backbone, or it can't be fetched.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(_explain(name_or_path, error)) from error
+    vision = resolution.vision_config(config)
+    widths = getattr(vision, "hidden_size", None) or getattr(vision, "hidden_sizes", None)
+    return widths[-1] if isinstance(widths, list) else widths
 
 
 def load_for_training(
@@ -81,14 +99,15 @@ def _set_classes(config: PreTrainedConfig, class_names: list[str]) -> None:
 def _pretrained(
     name_or_path: str, config: PreTrainedConfig, old_names: list[str], options: dict[str, Any]
 ) -> PreTrainedModel:
-    model, found = AutoModelForImageClassification.from_pretrained(
-        name_or_path,
-        config=config,
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **options,
-    )
+    with _quiet():
+        model, found = AutoModelForImageClassification.from_pretrained(
+            name_or_path,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
     head = anatomy.head_name(model)
     mismatched = {each[0] for each in found["mismatched_keys"]}
     absent = {name for name in {*found["missing_keys"], *mismatched} if not name.startswith(f"{head}.")}
@@ -105,6 +124,17 @@ def _pretrained(
             name_or_path, len(old_names), _listed(old_names), len(new_names), _listed(new_names),
         )  # fmt: skip
     return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Transformers' table of weights back: what matters in it is said here in a line."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
 
 
 def _refuse_or_warn(name_or_path: str, model: PreTrainedModel, absent: set[str]) -> None:

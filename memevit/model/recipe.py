@@ -18,12 +18,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": {"num_train_epochs": 50.0, "average_checkpoints": 5, "early_stopping": 0},
 }
 _EVERY_PRESET = {
-    "probe_first": False, "min_area": 0.6, "max_stretch": 1.2, "colour": 0.2, "erasing": 0.0, "mixup": 0.0,
+    "min_area": 0.6, "max_stretch": 1.2, "colour": 0.2, "erasing": 0.0, "mixup": 0.0,
     "cutmix": 0.0,
 }  # fmt: skip
-_FINE_TUNING = {"learning_rate": 5e-5, "layer_decay": 0.75, "head_factor": 10.0}
-_FROM_SCRATCH = {"learning_rate": 1e-3, "layer_decay": 1.0, "head_factor": 1.0}
-_LORA = {"learning_rate": 5e-4, "layer_decay": 1.0, "head_factor": 2.0}
+_FINE_TUNING = {"layer_decay": 0.75, "head_factor": 10.0}
+_FROM_SCRATCH = {"layer_decay": 1.0, "head_factor": 1.0}
+_LORA = {"layer_decay": 1.0, "head_factor": 1.0}
+# Peak rates. Those of pretrained networks are for ViT-B; a narrower one takes, and needs, more in proportion.
+FINE_TUNING_RATE, LORA_RATE, FROM_SCRATCH_RATE = 1.5e-4, 5e-4, 1e-3
+_USUAL_WIDTH = 768
+_MAX_RATE = 3e-3
 
 
 def _by_preset(name: str) -> str:
@@ -49,8 +53,8 @@ class RecipeArguments:
     lora_rank: int | None = field(
         default=None, metadata={"help": "Train low-rank adapters of this rank, merged in the end, and the head."}
     )
-    probe_first: bool | None = field(
-        default=None, metadata={"help": "Start from a head that was fitted to the frozen backbone."}
+    probe_first: bool = field(
+        default=False, metadata={"help": "Start from a head that was fitted to the frozen backbone."}
     )
     layer_decay: float | None = field(
         default=None, metadata={"help": f"Learning rate of a block as a share of that of the block above it "
@@ -148,8 +152,9 @@ class FineTuningArguments(TrainingArguments):
     )
     learning_rate: float | None = field(
         default=None,
-        metadata={"help": f"Peak learning rate of the uppermost block; {_FINE_TUNING['learning_rate']:g} by default, "
-                  f"{_LORA['learning_rate']:g} with LoRA, {_FROM_SCRATCH['learning_rate']:g} from scratch."},
+        metadata={"help": f"Peak learning rate of the uppermost block. By default {FINE_TUNING_RATE:g}, or "
+                  f"{LORA_RATE:g} with LoRA, for a backbone {_USUAL_WIDTH} wide, and in proportion more for a "
+                  f"narrower one; {FROM_SCRATCH_RATE:g} from scratch."},
     )  # fmt: skip
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate falls."})
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or share of all steps, in which it rises."})
@@ -177,22 +182,44 @@ class FineTuningArguments(TrainingArguments):
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
 
 
-def complete(recipe: RecipeArguments, args: FineTuningArguments, *, from_scratch: bool) -> RecipeArguments:
+def default_rate(*, from_scratch: bool, lora: bool, width: int | None) -> float:
+    """The learning rate where none is given.
+
+    Args:
+        from_scratch: random weights.
+        lora: adapters beside frozen weights.
+        width: of the backbone's features, None when it is not known.
+
+    Example:
+        >>> default_rate(from_scratch=False, lora=False, width=128)
+        0.0009
+    """
+    if from_scratch:
+        return FROM_SCRATCH_RATE
+    rate = (LORA_RATE if lora else FINE_TUNING_RATE) * _USUAL_WIDTH / (width or _USUAL_WIDTH)
+    return float(f"{min(rate, _MAX_RATE):.2g}")
+
+
+def complete(
+    recipe: RecipeArguments, args: FineTuningArguments, *, from_scratch: bool, width: int | None = None
+) -> RecipeArguments:
     """Fill in what the reader left open: `args` in place, the recipe as a copy.
 
     Args:
         recipe: as parsed.
         args: as parsed.
         from_scratch: whether the weights are random.
+        width: of the backbone's features.
 
     Raises:
         UserError: two choices exclude each other.
     """
     kind = _FROM_SCRATCH if from_scratch else _LORA if recipe.lora_rank else _FINE_TUNING
     values = _EVERY_PRESET | PRESETS[recipe.preset] | kind
-    for name in ("num_train_epochs", "learning_rate"):
-        if getattr(args, name) is None:
-            setattr(args, name, values[name])
+    if args.num_train_epochs is None:
+        args.num_train_epochs = values["num_train_epochs"]
+    if args.learning_rate is None:
+        args.learning_rate = default_rate(from_scratch=from_scratch, lora=bool(recipe.lora_rank), width=width)
     missing = {each.name for each in dataclasses.fields(recipe) if getattr(recipe, each.name) is None}
     recipe = dataclasses.replace(recipe, **{name: values[name] for name in missing & values.keys()})
     _check(recipe, args, from_scratch=from_scratch)

@@ -1,4 +1,4 @@
-"""Every kind of backbone goes from a dataset to the plain pipeline: its head replaced, its crop off, its size chosen."""
+"""Every kind of backbone goes from a dataset to the plain pipeline: head replaced, crop off, size chosen."""
 
 import json
 
@@ -113,8 +113,10 @@ def test_a_size_that_is_no_multiple_of_the_patch_is_refused(tmp_path, backbones,
 
 def head_checkpoint(path, names, seed=3):
     torch.manual_seed(seed)
-    config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32,
-                       patch_size=8, id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})  # fmt: skip
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        id2label=dict(enumerate(names)), label2id={name: label for label, name in enumerate(names)},
+    )  # fmt: skip
     ViTForImageClassification(config).save_pretrained(path)
     tiny.KINDS["vit"]()[1].save_pretrained(path)
     return AutoModelForImageClassification.from_pretrained(path).classifier.weight.detach()
