@@ -105,14 +105,17 @@ def take_mean_if_better(trainer: Trainer) -> list[int]:
     model.load_state_dict(mean)
     after = _value(trainer)
     is_better = after >= before if trainer.args.greater_is_better else after <= before
-    name = trainer.args.metric_for_best_model
-    logger.info(
-        "Mean of %d checkpoints: %s %.4f on validation, best single one %.4f; %s",
-        len(steps), name, after, before, "the mean is taken" if is_better else "the single one is taken",
-    )  # fmt: skip
     if not is_better:
         model.load_state_dict(best)
     if is_main:
+        logger.info(
+            "Mean of %d checkpoints: %s %.4f on validation, best single one %.4f; the %s is taken",
+            len(steps),
+            trainer.args.metric_for_best_model,
+            after,
+            before,
+            "mean" if is_better else "single one",
+        )
         shutil.rmtree(folder, ignore_errors=True)
     return steps if is_better else []
 

@@ -75,6 +75,7 @@ def test_another_size_of_pictures_is_that_of_model_and_processor_and_loads_again
     image_processor.save_pretrained(tmp_path)
     values = pixel_values([Image.new("RGB", (70, 30), "teal")], AutoImageProcessor.from_pretrained(tmp_path))
     assert values.shape == (1, 3, 48, 48)
+    assert getattr(model.config, "vision_config", model.config).image_size == 48
     again = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
     with torch.inference_mode():
         assert torch.allclose(again(values).logits, model.eval()(values).logits, atol=1e-6)
