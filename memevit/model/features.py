@@ -42,7 +42,8 @@ class Store:
     @classmethod
     def beside(cls, dataset_dir: Path, fingerprint: str) -> "Store":
         """The store of a dataset folder."""
-        return cls(dataset_dir.with_name(f"{dataset_dir.resolve().name}.features"), fingerprint)
+        whole = dataset_dir.resolve()
+        return cls(whole.with_name(f"{whole.name}.features"), fingerprint)
 
     def path(self, model: PreTrainedModel, image_processor: BaseImageProcessor) -> Path:
         """The file for one backbone: its weights, its pixels and the data make the name."""

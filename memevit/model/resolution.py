@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
-from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
@@ -108,7 +108,7 @@ def resized(model: PreTrainedModel, side: int) -> PreTrainedModel:
     set_size(config, side)
     if getattr(vision_config(model.config), "image_size", side) == side:
         return model
-    other = AutoModelForImageClassification.from_config(config, dtype=model.dtype)
+    other = type(model)(config).to(model.dtype)
     old = model.state_dict()
     new = other.state_dict()
     learned = {name for name, _ in other.named_parameters()}

@@ -139,7 +139,9 @@ def train(
     start = time.monotonic()
     resumed = trainer.args.resume_from_checkpoint
     if recipe.is_probe or (recipe.probe_first and not resumed):
-        features.fit_head(trainer, store, weighted=recipe.class_balance != "none")
+        labels, n_classes = trainer.train_dataset.labels, trainer.model.config.num_labels
+        chosen = balance.chosen(recipe.class_balance, labels, n_classes=n_classes)
+        features.fit_head(trainer, store, weighted=chosen != "none")
     averaged = []
     if not recipe.is_probe:
         trainer.train(resume_from_checkpoint=resumed)
