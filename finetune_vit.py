@@ -18,32 +18,34 @@ from memevit import cli, results
 from memevit.arguments import ModelArguments
 from memevit.data import prepared
 from memevit.evaluation import measure, metrics
-from memevit.model import backbone, folder, training
-from memevit.model.recipe import FineTuningArguments
-from memevit.model.transforms import Augmentation, PictureDataset
+from memevit.model import backbone, features, folder, recipe, training
+from memevit.model.recipe import FineTuningArguments, RecipeArguments
+from memevit.model.transforms import PictureDataset
 
 logger = logging.getLogger(__name__)
 
 
-def main(model_args: ModelArguments, args: FineTuningArguments) -> None:
+def main(model_args: ModelArguments, recipe_args: RecipeArguments, args: FineTuningArguments) -> None:
     """Train, choose the best checkpoint on validation, read the test split once, and write the model folder."""
     model_dir = Path(args.output_dir)
     dataset = prepared.load(model_args.dataset)
     base_model = backbone.resolve(model_args.model_name_or_path, from_scratch=model_args.from_scratch)
-    args.set_default_rate(from_scratch=model_args.from_scratch)
-    own = vars(model_args) | {"model_name_or_path": base_model}
+    width = backbone.width(base_model, trust_remote_code=model_args.trust_remote_code)
+    recipe_args = recipe.complete(recipe_args, args, from_scratch=model_args.from_scratch, width=width)
+    own = vars(model_args) | vars(recipe_args) | {"model_name_or_path": base_model}
     run = folder.describe_run(own, args, fingerprint=dataset.fingerprint)
     with folder.begun(model_dir, run, args, overwrite=model_args.overwrite) as work_dir:
         set_seed(args.seed)
-        model, image_processor = backbone.load_for_training(
+        model, image_processor = training.build_model(
             base_model,
             dataset.class_names,
+            recipe_args,
             from_scratch=model_args.from_scratch,
             trust_remote_code=model_args.trust_remote_code,
         )
         pictures = {
             name: PictureDataset(
-                split.paths, split.labels, image_processor, Augmentation() if name == "train" else None
+                split.paths, split.labels, image_processor, recipe_args.augmentation if name == "train" else None
             )
             for name, split in dataset.by_name.items()
         }
@@ -52,11 +54,18 @@ def main(model_args: ModelArguments, args: FineTuningArguments) -> None:
             model,
             image_processor,
             args,
+            recipe_args,
             train=pictures["train"],
             validation=pictures["validation"],
             compute_metrics=lambda predicted, true: metrics.compute(predicted, true, n_classes=n_classes),
         )
-        outcome = training.train(trainer, base_model=base_model, from_scratch=model_args.from_scratch)
+        outcome = training.train(
+            trainer,
+            recipe_args,
+            base_model=base_model,
+            from_scratch=model_args.from_scratch,
+            store=features.Store.beside(model_args.dataset, dataset.fingerprint),
+        )
         logits = {name: training.predict_logits(trainer, pictures[name]) for name in ("validation", "test")}
         if args.process_index == 0:
             training.save(trainer, image_processor, work_dir)
@@ -67,4 +76,4 @@ def main(model_args: ModelArguments, args: FineTuningArguments) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run(main, ModelArguments, FineTuningArguments, doc=__doc__))
+    raise SystemExit(cli.run(main, ModelArguments, RecipeArguments, FineTuningArguments, doc=__doc__))

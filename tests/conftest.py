@@ -83,9 +83,9 @@ def run_data_prep(*argv):
 def run_finetune(*argv):
     import finetune_vit
     from memevit.arguments import ModelArguments
-    from memevit.model.recipe import FineTuningArguments
+    from memevit.model.recipe import FineTuningArguments, RecipeArguments
 
-    return run_script(finetune_vit, *argv, groups=(ModelArguments, FineTuningArguments))
+    return run_script(finetune_vit, *argv, groups=(ModelArguments, RecipeArguments, FineTuningArguments))
 
 
 def run_sort(*argv):

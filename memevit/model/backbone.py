@@ -1,19 +1,33 @@
 """Load a backbone with a new classification head, and the image processor that goes with it."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging as transformers_logging
 
 from memevit.errors import UserError
 from memevit.labels import label_maps
+from memevit.model import anatomy, lora, resolution
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_BACKBONE = "google/vit-base-patch16-224-in21k"
 BACKBONES_DIR = Path(__file__).parents[2] / "backbones"
 SCRATCH_BACKBONE = BACKBONES_DIR / "vit-micro-patch16-128"
+_N_NAMED = 5  # Names in one line of the log.
 
 
 def resolve(name_or_path: str | None, *, from_scratch: bool) -> str:
@@ -21,8 +35,28 @@ def resolve(name_or_path: str | None, *, from_scratch: bool) -> str:
     return name_or_path or (str(SCRATCH_BACKBONE) if from_scratch else DEFAULT_BACKBONE)
 
 
+def width(name_or_path: str, *, trust_remote_code: bool = False) -> int | None:
+    """Width of the features that the head of a backbone sees, as its configuration says; None when it does not.
+
+    Raises:
+        UserError: there is no such backbone, or it can't be fetched.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(_explain(name_or_path, error)) from error
+    vision = resolution.vision_config(config)
+    widths = getattr(vision, "hidden_size", None) or getattr(vision, "hidden_sizes", None)
+    return widths[-1] if isinstance(widths, list) else widths
+
+
 def load_for_training(
-    name_or_path: str, class_names: list[str], *, from_scratch: bool, trust_remote_code: bool = False
+    name_or_path: str,
+    class_names: list[str],
+    *,
+    from_scratch: bool,
+    image_size: int | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """A model with one logit per class, and its image processor without a centre crop.
 
@@ -30,31 +64,102 @@ def load_for_training(
         name_or_path: a Hub id or a local folder.
         class_names: position is the label.
         from_scratch: random weights; only the configuration is read.
+        image_size: side in pixels of what the model sees; what the image processor gives when None.
         trust_remote_code: run the code that comes with the checkpoint.
 
     Raises:
-        UserError: there is no such backbone, or it can't be fetched.
+        UserError: there is no such backbone, or it can't be fetched, or not be used for that size.
     """
-    id2label, label2id = label_maps(class_names)
+    options = {"trust_remote_code": trust_remote_code}
     try:
-        image_processor = AutoImageProcessor.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
-        config = AutoConfig.from_pretrained(
-            name_or_path,
-            num_labels=len(class_names),
-            id2label=id2label,
-            label2id=label2id,
-            problem_type="single_label_classification",
-            trust_remote_code=trust_remote_code,
-        )
+        image_processor = AutoImageProcessor.from_pretrained(name_or_path, **options)
+        config = AutoConfig.from_pretrained(name_or_path, **options)
+        side = image_size or resolution.side_of(image_processor)
+        old_names = list(config.id2label.values())
+        _set_classes(config, class_names)
         if from_scratch:
-            model = AutoModelForImageClassification.from_config(config, trust_remote_code=trust_remote_code)
+            resolution.set_size(config, side)
+            model = AutoModelForImageClassification.from_config(config, dtype=torch.float32, **options)
         else:
-            model = AutoModelForImageClassification.from_pretrained(
-                name_or_path, config=config, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code
-            )
+            model = _pretrained(name_or_path, config, old_names, options)
+            model = resolution.resized(model, side)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(_explain(name_or_path, error)) from error
-    return model, without_crop(image_processor)
+    return model, resolution.whole_square(image_processor, side)
+
+
+def _set_classes(config: PreTrainedConfig, class_names: list[str]) -> None:
+    id2label, label2id = label_maps(class_names)
+    config.num_labels = len(class_names)
+    config.id2label, config.label2id = id2label, label2id
+    config.problem_type = "single_label_classification"
+    config.architectures = []  # The first class for the task: some checkpoints name one that can't be trained (DeiT).
+
+
+def _pretrained(
+    name_or_path: str, config: PreTrainedConfig, old_names: list[str], options: dict[str, Any]
+) -> PreTrainedModel:
+    with _quiet():
+        model, found = AutoModelForImageClassification.from_pretrained(
+            name_or_path,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    head = anatomy.head_name(model)
+    mismatched = {each[0] for each in found["mismatched_keys"]}
+    absent = {name for name in {*found["missing_keys"], *mismatched} if not name.startswith(f"{head}.")}
+    _refuse_or_warn(name_or_path, model, absent)
+    new_names = list(config.id2label.values())
+    if f"{head}.weight" in found["missing_keys"]:
+        logger.info("%s has no head; one for %d classes starts from random weights", name_or_path, len(new_names))
+    elif old_names == new_names:
+        logger.info("%s already tells these %d classes apart; its head is kept", name_or_path, len(new_names))
+    else:
+        _renew(model.get_submodule(head), getattr(config, "initializer_range", 0.02))
+        logger.info(
+            "%s has a head for %d classes (%s); a new one for %d (%s) takes its place",
+            name_or_path, len(old_names), _listed(old_names), len(new_names), _listed(new_names),
+        )  # fmt: skip
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Transformers' table of weights back: what matters in it is said here in a line."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def _refuse_or_warn(name_or_path: str, model: PreTrainedModel, absent: set[str]) -> None:
+    """A few weights may be new (a pooler, say); when most are, the checkpoint is of something else."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    n_absent, n_all = sum(sizes.get(name, 0) for name in absent), sum(sizes.values())
+    if n_absent > n_all / 2:
+        raise UserError(
+            f"{name_or_path} holds {100 * (1 - n_absent / n_all):.0f} % of the weights of a {type(model).__name__}: it "
+            "was made for something else. Name an image classification checkpoint, or start with --from_scratch."
+        )
+    if absent:
+        logger.warning(
+            "%s lacks weights of the backbone, which start random: %s", name_or_path, _listed(sorted(absent))
+        )
+
+
+def _renew(head: nn.Linear, std: float) -> None:
+    nn.init.normal_(head.weight, std=std)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_N_NAMED]) + (", ..." if len(names) > _N_NAMED else "")
 
 
 def _explain(name_or_path: str, error: Exception) -> str:
@@ -70,13 +175,32 @@ def _explain(name_or_path: str, error: Exception) -> str:
     )
 
 
-def without_crop(image_processor: BaseImageProcessor) -> BaseImageProcessor:
-    """The processor with its centre crop off: memes carry text to the edges, so the whole picture is squeezed in."""
-    if getattr(image_processor, "do_center_crop", False):
-        image_processor.size = image_processor.crop_size
-        image_processor.do_center_crop = False
-    image_processor.do_convert_rgb = True
-    return image_processor
+def restrict(
+    model: PreTrainedModel, *, only_head: bool = False, n_frozen_blocks: int | None = None, lora_rank: int | None = None
+) -> None:
+    """Say which weights training changes; all of them when nothing is asked for.
+
+    Args:
+        model: to be changed.
+        only_head: freeze the whole backbone.
+        n_frozen_blocks: freeze the embeddings and so many of the lower blocks.
+        lora_rank: freeze the backbone and train adapters of this rank.
+
+    Raises:
+        UserError: there are not so many blocks.
+    """
+    if lora_rank:
+        lora.add(model, rank=lora_rank)
+        return
+    if not only_head and n_frozen_blocks is None:
+        return
+    n_blocks = len(anatomy.block_names(model))
+    if n_frozen_blocks is not None and n_frozen_blocks > n_blocks:
+        raise UserError(f"--freeze {n_frozen_blocks} is too much: the backbone has {n_blocks} blocks.")
+    limit = n_blocks if only_head else n_frozen_blocks
+    found = anatomy.depths(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(found[name] == anatomy.HEAD or found[name] > limit)
 
 
 def n_parameters(model: PreTrainedModel) -> tuple[int, int]:

@@ -19,12 +19,14 @@ class Augmentation:
     """How a training picture is varied. Nothing is mirrored, for memes carry text.
 
     `min_area` is the smallest share of the picture that a crop keeps, `max_stretch` the largest change of its
-    proportions, `colour` the largest relative change of brightness, contrast and saturation.
+    proportions, `colour` the largest relative change of brightness, contrast and saturation, `erasing` the probability
+    that a patch is erased.
     """
 
     min_area: float = 0.6
     max_stretch: float = 1.2
     colour: float = 0.2
+    erasing: float = 0.0
 
     def __call__(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
         """A varied copy of an RGB picture."""
@@ -42,6 +44,14 @@ class Augmentation:
         left = int(random.integers(0, size[0] - width + 1))
         top = int(random.integers(0, size[1] - height + 1))
         return left, top, left + width, top + height
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How training pictures are mixed: parameters of the Beta distributions of mixup and cutmix, 0 for never."""
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
 
 class PictureDataset(Dataset):

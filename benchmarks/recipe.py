@@ -1,0 +1,102 @@
+"""Measure what each choice of the fine-tuning recipe is worth: every arm changes the default in one thing.
+
+    python -m benchmarks.recipe --datasets games/ sample/ --backbone backbones/vit-micro-patch8-64
+    python -m benchmarks.recipe --datasets games/ --backbone runs/micro/backbone --arms default mixup --seeds 0 1 2
+
+The datasets are folders that data_prep.py wrote. Every training is a run of finetune_vit.py. Writes a JSON file with
+the scores of every run; the same command goes on where it stopped. Choose by validation, report test.
+"""
+
+import functools
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import runs
+from memevit import cli
+from memevit.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "rate 1e-4": ("--learning_rate", "1e-4"),
+    "rate 3e-4": ("--learning_rate", "3e-4"),
+    "rate 1e-3": ("--learning_rate", "1e-3"),
+    "no layer decay": ("--layer_decay", "1"),
+    "layer decay 0.6": ("--layer_decay", "0.6"),
+    "head as the backbone": ("--head_factor", "1"),
+    "probe first": ("--probe_first", "--head_factor", "1"),
+    "probe alone": ("--freeze", "backbone"),
+    "3 blocks frozen": ("--freeze", "3"),
+    "LoRA": ("--lora_rank", "8"),
+    "no augmentation": ("--min_area", "1", "--max_stretch", "1", "--colour", "0"),
+    "small crops": ("--min_area", "0.3", "--max_stretch", "1.33"),
+    "more colour": ("--colour", "0.4"),
+    "erasing": ("--erasing", "0.25"),
+    "mixup": ("--mixup", "0.2"),
+    "cutmix": ("--cutmix", "1"),
+    "label smoothing": ("--label_smoothing_factor", "0.1"),
+    "no balance": ("--class_balance", "none"),
+    "sampler": ("--class_balance", "sampler"),
+    "weight decay 0.3": ("--weight_decay", "0.3"),
+    "best by macro F1": ("--metric_for_best_model", "macro_f1", "--greater_is_better", "True"),
+    "mean of 5 checkpoints": ("--average_checkpoints", "5"),
+}
+
+
+@dataclass
+class RecipeBenchmarkArguments:
+    """What is compared, on which pictures, and how long."""
+
+    datasets: list[Path] = field(metadata={"help": "Folders that data_prep.py wrote."})
+    backbone: Path = field(metadata={"help": "Checkpoint folder."})
+    output: Path = field(default=Path("benchmarks/results/recipe.json"), metadata={"help": "JSON file."})
+    arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "Those to run."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1], metadata={"help": "One training each."})
+    epochs: int = field(default=10, metadata={"help": "Of every training alike."})
+    jobs: int = field(default=2, metadata={"help": "Trainings at a time, with one thread each."})
+    minutes: float = field(default=13.0, metadata={"help": "After so many no more trainings are begun."})
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.arms) - ARMS.keys():
+            raise UserError(f"There is no arm {sorted(unknown)[0]!r}; take some of {list(ARMS)}.")
+
+
+def main(args: RecipeBenchmarkArguments) -> None:
+    """Run every arm with every seed on every dataset, and say which is best."""
+    tasks = {
+        f"{dataset.name} | {arm} | {seed}": functools.partial(
+            runs.finetune, dataset, args.backbone, ("--num_train_epochs", str(args.epochs), *ARMS[arm]), seed
+        )
+        for arm in args.arms
+        for seed in args.seeds
+        for dataset in args.datasets
+    }
+    header = {"backbone": args.backbone.name, "epochs": args.epochs}
+    found = runs.collect(tasks, args.output, header, jobs=args.jobs, minutes=args.minutes)
+    logger.info("%s", table(found))
+    logger.info("Written to %s", args.output)
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """A line per dataset and arm: mean over seeds on validation, and mean, lowest and highest on test."""
+    lines = [f"{'dataset':12} {'arm':24} {'n':>2}  {'validation':>10} {'nll':>6}  {'test':>6} {'low':>6} {'high':>6}"]
+    names = {tuple(name.split(" | ")[:2]): None for name in found}
+    for dataset, arm in names:
+        own = [row for name, row in found.items() if name.startswith(f"{dataset} | {arm} | ")]
+        validation, test = ([row[split]["balanced_accuracy"] for row in own] for split in runs.SPLITS)
+        nll = np.mean([row["validation"]["nll"] for row in own])
+        lines.append(
+            f"{dataset:12} {arm:24} {len(own):2}  {np.mean(validation):10.3f} {nll:6.3f}  {np.mean(test):6.3f} "
+            f"{min(test):6.3f} {max(test):6.3f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main, RecipeBenchmarkArguments, doc=__doc__))

@@ -1,0 +1,110 @@
+"""A linear probe: features computed once, a head that is the best there is for them, an ordinary checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from transformers import AutoModelForImageClassification, pipeline
+
+from memevit import results
+from memevit.data import prepared as prepared_dataset
+from memevit.evaluation import predictions
+from memevit.model import backbone, features
+from tests.conftest import run_data_prep, run_finetune, write_classes
+
+QUIET = ("--use_cpu", "--disable_tqdm", True)
+
+
+@pytest.fixture
+def small(tmp_path):
+    write_classes(tmp_path / "source", n=12)
+    assert run_data_prep("--source", tmp_path / "source", "--output_dir", tmp_path / "data", "--num_proc", 1) == 0
+    return tmp_path / "data"
+
+
+def run_probe(data, tiny_backbone, model_dir, *more):
+    argv = ("--dataset", data, "--output_dir", model_dir, "--model_name_or_path", tiny_backbone)
+    return run_finetune(*argv, "--freeze", "backbone", *QUIET, *more)
+
+
+def test_a_probe_writes_a_plain_checkpoint_in_which_only_the_head_is_new(tmp_path, small, tiny_backbone):
+    assert run_probe(small, tiny_backbone, tmp_path / "model") == 0
+    start = AutoModelForImageClassification.from_pretrained(tiny_backbone).vit.state_dict()
+    classify = pipeline("image-classification", model=str(tmp_path / "model"), device="cpu")
+    after = classify.model.vit.state_dict()
+    assert all(torch.equal(start[name], after[name]) for name in start)
+    written = predictions.read(tmp_path / "model")
+    scores = {row["label"]: row["score"] for row in classify(str(small / written.paths[0]), top_k=None)}
+    assert [scores[name] for name in written.class_names] == pytest.approx(written.probabilities[0], abs=1e-4)
+    training = results.read(tmp_path / "model")["training"]
+    assert training["method"] == "linear probe"
+    assert training["n_trainable_parameters"] == 16 * 3 + 3
+    assert (written.predicted == written.labels).mean() > 0.6
+
+
+def test_features_are_computed_once_and_again_only_for_other_weights_or_pixels(
+    tmp_path, small, tiny_backbone, monkeypatch
+):
+    computed = []
+    forward = features._forward
+    monkeypatch.setattr(features, "_forward", lambda *args: computed.append(1) or forward(*args))
+    assert run_probe(small, tiny_backbone, tmp_path / "one") == 0
+    assert run_probe(small, tiny_backbone, tmp_path / "two", "--seed", 5) == 0
+    assert len(computed) == 1
+    (kept,) = (tmp_path / "data.features").iterdir()
+    assert {path.name for path in tmp_path.iterdir()} >= {"data", "data.features"}
+    assert run_probe(small, tiny_backbone, tmp_path / "three", "--image_size", 48) == 0
+    assert len(computed) == 2
+    assert len(list(kept.parent.iterdir())) == 2
+
+
+def test_a_damaged_file_of_features_is_computed_again(tmp_path, small, tiny_backbone, caplog):
+    assert run_probe(small, tiny_backbone, tmp_path / "one") == 0
+    (kept,) = (tmp_path / "data.features").iterdir()
+    content = kept.read_bytes()
+    kept.write_bytes(content[:100])
+    assert run_probe(small, tiny_backbone, tmp_path / "two") == 0
+    assert "the features are computed again" in caplog.text
+    assert kept.read_bytes() == content
+
+
+def test_features_that_cannot_be_kept_cost_time_only(tmp_path, small, tiny_backbone, caplog):
+    (tmp_path / "data.features").write_text("a file where the folder should be")
+    assert run_probe(small, tiny_backbone, tmp_path / "model") == 0
+    assert "Features are not kept for the next run" in caplog.text
+
+
+def test_the_features_are_what_the_head_sees(small, tiny_backbone):
+    data = prepared_dataset.load(small)
+    model, image_processor = backbone.load_for_training(str(tiny_backbone), data.class_names, from_scratch=False)
+    paths = data.by_name["test"].paths
+    store = features.Store.beside(small, data.fingerprint)
+    found = features.compute(model, image_processor, paths, store=store, device=torch.device("cpu"), batch_size=2)
+    seen = torch.stack([features._Files(paths, image_processor)[number] for number in range(len(paths))])
+    with torch.inference_mode():
+        assert torch.allclose(model.classifier(found), model(seen).logits, atol=1e-5)
+
+
+def test_the_head_is_that_of_a_logistic_regression():
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 40)
+    inputs = random.normal(size=(120, 5)) * [1, 2, 3, 4, 5] + labels[:, None] * [1.0, 0.5, 0.0, -1.0, 2.0] + 3.0
+    weight, bias = features.fit(
+        torch.from_numpy(inputs), labels.tolist(), torch.from_numpy(inputs), labels.tolist(), n_classes=3
+    )
+    scaled = (inputs - inputs.mean(0)) / inputs.std(0)
+    # On its own training pictures the weakest penalty has the lowest loss; scikit-learn's is 1 / (n penalty).
+    strength = 1.0 / (len(labels) * min(features.PENALTIES))
+    expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(scaled, labels).predict_proba(scaled)
+    found = torch.softmax(torch.from_numpy(inputs).float() @ weight.T + bias, dim=1)
+    assert np.allclose(found, expected, atol=2e-3)
+
+
+def test_a_probe_before_fine_tuning_starts_from_a_head_that_works(tmp_path, small, tiny_backbone):
+    argv = ("--dataset", small, "--model_name_or_path", tiny_backbone, *QUIET)
+    steps = ("--max_steps", 1, "--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", 1,
+             "--learning_rate", 1e-8)  # fmt: skip
+    assert run_probe(small, tiny_backbone, tmp_path / "probe") == 0
+    assert run_finetune(*argv, *steps, "--output_dir", tmp_path / "both", "--probe_first") == 0
+    heads = [AutoModelForImageClassification.from_pretrained(tmp_path / name).classifier for name in ("probe", "both")]
+    assert torch.allclose(heads[0].weight, heads[1].weight, atol=1e-5)
