@@ -65,7 +65,7 @@ def _groups(script):
 
     return {
         "data_prep": (arguments.SourceArguments, arguments.SplitArguments),
-        "finetune_vit": (arguments.ModelArguments, FineTuningArguments),
+        "finetune_vit": (arguments.ModelArguments, arguments.RunArguments, FineTuningArguments),
         "sort_memes": (arguments.SortArguments,),
     }[script]
 

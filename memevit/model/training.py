@@ -2,19 +2,20 @@
 
 import functools
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, Trainer, TrainingArguments, default_data_collator
+from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments, default_data_collator
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalPrediction
 
-from memevit import results
-from memevit.model import backbone
+from memevit.model import backbone, checkpoints, preflight, progress, randomness
+from memevit.model.checkpoints import CheckpointKeeper
+from memevit.model.guard import GuardedTrainer
+from memevit.model.interruption import StopCallback, StopRequest
 from memevit.model.transforms import PictureDataset
 
 logger = logging.getLogger(__name__)
@@ -28,16 +29,22 @@ def build_trainer(
     train: PictureDataset,
     validation: PictureDataset,
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]],
+    checkpoint: Path | None,
+    request: StopRequest,
+    title: str = "",
 ) -> Trainer:
-    """A Trainer for pictures.
+    """A Trainer for pictures that can be stopped and go on at any step.
 
     Args:
         model: with a head for the classes of the datasets.
         image_processor: saved with every checkpoint.
-        args: the Trainer's own arguments.
+        args: the Trainer's own arguments; changed.
         train: varied pictures.
         validation: pictures as in evaluation.
         compute_metrics: from predicted and true class ids, both [n], to values by name.
+        checkpoint: where training goes on, None to begin.
+        request: to stop.
+        title: of the progress bar.
     """
     _keep_parameter_names(model)
 
@@ -45,15 +52,22 @@ def build_trainer(
         logits, labels = prediction
         return compute_metrics(np.argmax(logits, axis=-1), labels)
 
-    return Trainer(
+    repeatable = randomness.Repeatable(train, seed=args.seed)
+    keeper = CheckpointKeeper(n_newest=args.save_total_limit, seconds_before=checkpoints.seconds_until(checkpoint))
+    args.save_total_limit = None  # The keeper's: it removes an old checkpoint only when the new one is safe.
+    args.restore_callback_states_from_checkpoint = True  # Early stopping counts on after an interruption.
+    trainer = GuardedTrainer(
         model=model,
         args=args,
-        train_dataset=train,
+        train_dataset=repeatable,
         eval_dataset=validation,
         processing_class=image_processor,
         compute_metrics=metrics_of,
-        data_collator=default_data_collator,
+        data_collator=repeatable.collator(default_data_collator),
+        callbacks=[randomness.EpochCallback(repeatable), keeper, StopCallback(request)],
     )
+    progress.show_on(trainer, title)
+    return trainer
 
 
 def _keep_parameter_names(model: PreTrainedModel) -> None:
@@ -66,17 +80,21 @@ def _keep_parameter_names(model: PreTrainedModel) -> None:
     model.save_pretrained = functools.partial(model.save_pretrained, save_original_format=False)
 
 
-def train(trainer: Trainer, *, base_model: str, from_scratch: bool) -> dict[str, Any]:
+def train(trainer: Trainer, checkpoint: Path | None, *, base_model: str, from_scratch: bool) -> dict[str, Any]:
     """Train, end with the best checkpoint, and return the sections `training` and `history` of results.json.
 
     Args:
         trainer: from `build_trainer`.
+        checkpoint: where training goes on, None to begin.
         base_model: name of the backbone, for the record.
         from_scratch: whether it started from random weights.
     """
-    start = time.monotonic()
-    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
-    seconds = time.monotonic() - start
+    if checkpoint is not None and checkpoints.is_last(checkpoint) and not trainer.is_fsdp_enabled:
+        _take_best(trainer, checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    (keeper,) = (callback for callback in trainer.callback_handler.callbacks if isinstance(callback, CheckpointKeeper))
+    seconds = keeper.seconds
     state, args = trainer.state, trainer.args
     total, trainable = backbone.n_parameters(trainer.accelerator.unwrap_model(trainer.model))
     training = {
@@ -98,6 +116,13 @@ def train(trainer: Trainer, *, base_model: str, from_scratch: bool) -> dict[str,
     return {"training": training, "history": _history(state.log_history)}
 
 
+def _take_best(trainer: Trainer, checkpoint: Path) -> None:
+    """End as training ended: the Trainer itself would take another step after early stopping."""
+    trainer.state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE_FILE))
+    best = checkpoints.best_in(checkpoint.parent, trainer.state) if trainer.args.load_best_model_at_end else None
+    trainer._load_from_checkpoint(str(best or checkpoint))
+
+
 def _history(log: list[dict[str, Any]]) -> list[dict[str, float]]:
     names = {"loss": "train_loss"}
     wanted = ("step", "epoch", "loss", "learning_rate", "eval_loss", "eval_accuracy", "eval_macro_f1")
@@ -113,20 +138,35 @@ def image_size(image_processor: BaseImageProcessor) -> int:
 
 def hardware(args: TrainingArguments) -> str:
     """What the training ran on, as a reader would name it."""
-    if args.device.type == "cuda":
-        return f"{args.world_size} x {torch.cuda.get_device_name(args.device)}"
-    return results.processor_name() if args.device.type == "cpu" else str(args.device)
+    name = preflight.device_name(args)
+    return name if args.device.type == "cpu" and args.world_size == 1 else f"{args.world_size} x {name}"
 
 
 def predict_logits(trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
-    """[n, C] logits for every picture of `dataset`, in its order, each counted once however many devices there are."""
-    logits = trainer.predict(dataset, metric_key_prefix="predict").predictions
-    return np.asarray(logits, dtype=np.float64)
+    """[n, C] logits in single precision for every picture of `dataset`, in its order, each counted once.
+
+    Training may compute in half precision; whoever loads the model computes in single precision, and so do the numbers
+    that we report.
+    """
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # Weights are divided: only the Trainer can run it.
+        return np.asarray(trainer.predict(dataset).predictions, dtype=np.float64)
+    accelerator = trainer.accelerator
+    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).to(accelerator.device).eval()
+    found = []
+    with torch.inference_mode():
+        for batch in trainer.get_test_dataloader(dataset):
+            logits = model(pixel_values=batch["pixel_values"].to(accelerator.device)).logits
+            found.append(accelerator.gather_for_metrics(logits).float().cpu())
+    return torch.cat(found).double().numpy()
 
 
 def save(trainer: Trainer, image_processor: BaseImageProcessor, model_dir: Path) -> None:
-    """Write model and image processor as an ordinary Transformers checkpoint in fp32."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    """Write model and image processor as an ordinary Transformers checkpoint in fp32; called by all processes."""
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else model.state_dict()
+    if not trainer.is_world_process_zero():
+        return
     del model.save_pretrained  # Back to the names that every version of Transformers reads.
-    model.to(torch.float32).save_pretrained(model_dir)
+    in_fp32 = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    model.save_pretrained(model_dir, state_dict=in_fp32)
     image_processor.save_pretrained(model_dir)
