@@ -37,6 +37,7 @@ def main(model_args: ModelArguments, run_args: RunArguments, args: FineTuningArg
     dataset = prepared.load(model_args.dataset)
     by_fold = folds.splits_by_fold(model_args.dataset) if run_args.folds else {}
     runs = several.planned(args, dataset.by_name, seeds=run_args.seeds or [], folds=by_fold)
+    args.seed = runs[0].seed
     job = _job(model_args, args, dataset.class_names)
     own = vars(model_args) | vars(run_args) | {"model_name_or_path": job.base_model}
     run = folder.describe_run(own, args, fingerprint=dataset.fingerprint)

@@ -253,7 +253,7 @@ def screen(
         "backbone": f"{model.config.name_or_path or 'random weights'} ({model.config.model_type})",
         "parameters": f"{total:,}, {trained:,} of them trained",
         "device": f"{args.world_size} x {device_name(args)}, {plan.precision}",
-        "batch": f"{effective} = {plan.batch_size} pictures x {plan.accumulation} in turn x {args.world_size} processes",
+        "batch": f"{effective} = {plan.batch_size} x {plan.accumulation} in turn x {args.world_size} processes",
         "steps": f"{n_steps:,} ({n_epochs:.1f} epochs)" + (f" for each of {n_runs} models" if n_runs > 1 else ""),
         "time": "not measured" if seconds is None else f"about {duration(seconds * n_runs)}",
         "disk": f"up to {n_bytes / 1e6:,.0f} MB",

@@ -1,7 +1,8 @@
 """Chance that can be repeated from any step on."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 def derived_seed(*parts: int) -> int:
     """A seed in [0, 2**63) that belongs to `parts` and to no others."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    # Not by torch.manual_seed, which takes milliseconds to leave word for devices that are not used here.
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 class Repeatable(Dataset):
@@ -31,8 +43,7 @@ class Repeatable(Dataset):
 
     def __getitem__(self, position: int) -> Any:
         """The item at `position` as it is in this epoch."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(self._seed, int(self._epoch), position))
+        with _seeded(derived_seed(self._seed, int(self._epoch), position)):
             return self.dataset[position] | {"position": position}
 
     def set_epoch(self, epoch: int) -> None:
@@ -53,8 +64,7 @@ class _RepeatableCollator:
         plain = [{key: value for key, value in item.items() if key != "position"} for item in items]
         if None in positions:  # Validation and test pictures are not varied.
             return self._collate(plain)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(self._seed, int(self._epoch), len(items), *positions))
+        with _seeded(derived_seed(self._seed, int(self._epoch), len(items), *positions)):
             return self._collate(plain)
 
 
