@@ -86,7 +86,8 @@ def describe_run(own: dict[str, Any], args: TrainingArguments, *, fingerprint: s
         fingerprint: of the dataset.
     """
     given = args.to_dict()
-    usual = type(args)(output_dir="unused").to_dict()
+    # With this setting a second set of arguments leaves the processes as the first one has found them.
+    usual = type(args)(output_dir="unused", accelerator_config={"use_configured_state": True}).to_dict()
     changed = {key: value for key, value in given.items() if key not in _NOT_COMPARED and value != usual.get(key)}
     compared = {key: value for key, value in given.items() if key not in _NOT_COMPARED}
     content = json.dumps([own, compared, fingerprint], sort_keys=True, default=str)

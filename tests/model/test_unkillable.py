@@ -196,7 +196,7 @@ def test_a_launcher_that_has_gone_counts_as_a_signal(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     request = interruption.StopRequest()
     assert not request.is_made
-    monkeypatch.setattr(interruption.os, "getppid", lambda: 1)
+    monkeypatch.setattr(interruption.os, "getppid", lambda: 0)
     assert request.is_made
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
     assert not interruption.StopRequest().is_made
