@@ -102,6 +102,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
+def free_memory() -> None:
+    """Give back what a failed attempt has left in the memory of the device."""
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+
+
 def _median_seconds(action: Callable[[], None], device: torch.device) -> float:
     action()  # The first one also allocates and chooses kernels.
     found: list[float] = []

@@ -172,7 +172,7 @@ def _timed(
             if not precision.is_out_of_memory(error):
                 raise
         plan = plan.halved()
-        torch.accelerator.empty_cache()
+        precision.free_memory()
     # Pictures are loaded between the steps, or meanwhile by other processes.
     n_workers = args.dataloader_num_workers
     both = (lambda own: max(own, load_s / n_workers)) if n_workers else (lambda own: own + load_s)

@@ -173,8 +173,7 @@ def _train(
         logger.warning(
             "Out of memory: going on with %d pictures at a time, %d times per step", plan.batch_size, plan.accumulation
         )
-        if torch.accelerator.is_available():
-            torch.accelerator.empty_cache()
+        precision.free_memory()
 
 
 def _attempt(
@@ -193,6 +192,8 @@ def _attempt(
             checkpoint = checkpoints.newest_intact(run_dir)
         else:
             checkpoint = next(iter(checkpoints.all_in(run_dir)), None)
+    if checkpoint:
+        logger.info("Going on after step %d", checkpoints.step_of(checkpoint))
     trainer = training.build_trainer(
         model,
         image_processor,
