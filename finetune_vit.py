@@ -3,77 +3,110 @@
     accelerate launch finetune_vit.py --dataset prepared/ --output_dir model/
     accelerate launch finetune_vit.py --dataset prepared/ --output_dir model/ --num_train_epochs 20
     python finetune_vit.py --dataset prepared/ --output_dir model/ --from_scratch
+    python finetune_vit.py --dataset prepared/ --output_dir model/ --time_limit 30 --dry_run
+    python finetune_vit.py --dataset prepared/ --output_dir model/ --seeds 0 1 2 --folds
 
 Writes model/, an ordinary Transformers checkpoint for pipeline("image-classification"), with predictions.csv
-(validation and test), results.json and run.json beside the weights. Until it is finished it is called model.partial/;
-the same command goes on there. Every flag of Transformers' TrainingArguments works; they come last in this list.
+(validation and test), results.json, run.json and learning_curves.png beside the weights. Until it is finished it is
+called model.partial/; the same command goes on there, whatever stopped it. Ctrl-C and SIGTERM are answered with a
+checkpoint and the exit codes 130 and 143. Every flag of Transformers' TrainingArguments works; they come last in this
+list.
 """
 
 import logging
 from pathlib import Path
+from typing import Any
 
-from transformers import set_seed
-
-from memevit import cli, results
-from memevit.arguments import ModelArguments
-from memevit.data import prepared
+from memevit import cli, files, results
+from memevit.arguments import ModelArguments, RunArguments
+from memevit.data import folds, prepared
 from memevit.evaluation import measure, metrics
-from memevit.model import backbone, features, folder, recipe, training
-from memevit.model.recipe import FineTuningArguments, RecipeArguments
-from memevit.model.transforms import PictureDataset
+from memevit.model import backbone, folder, interruption, preflight, progress, several
+from memevit.model.recipe import FineTuningArguments
+from memevit.model.transforms import Augmentation
 
 logger = logging.getLogger(__name__)
 
 
-def main(model_args: ModelArguments, recipe_args: RecipeArguments, args: FineTuningArguments) -> None:
+def main(model_args: ModelArguments, run_args: RunArguments, args: FineTuningArguments) -> None:
     """Train, choose the best checkpoint on validation, read the test split once, and write the model folder."""
+    if args.process_index:
+        logging.disable(logging.INFO)  # The first process speaks for all.
     model_dir = Path(args.output_dir)
+    progress.require_reporters(args.report_to)
     dataset = prepared.load(model_args.dataset)
-    base_model = backbone.resolve(model_args.model_name_or_path, from_scratch=model_args.from_scratch)
-    width = backbone.width(base_model, trust_remote_code=model_args.trust_remote_code)
-    recipe_args = recipe.complete(recipe_args, args, from_scratch=model_args.from_scratch, width=width)
-    own = vars(model_args) | vars(recipe_args) | {"model_name_or_path": base_model}
+    by_fold = folds.splits_by_fold(model_args.dataset) if run_args.folds else {}
+    runs = several.planned(args, dataset.by_name, seeds=run_args.seeds or [], folds=by_fold)
+    args.seed = runs[0].seed
+    job = _job(model_args, args, dataset.class_names)
+    own = vars(model_args) | vars(run_args) | {"model_name_or_path": job.base_model}
     run = folder.describe_run(own, args, fingerprint=dataset.fingerprint)
-    with folder.begun(model_dir, run, args, overwrite=model_args.overwrite) as work_dir:
-        set_seed(args.seed)
-        model, image_processor = training.build_model(
-            base_model,
-            dataset.class_names,
-            recipe_args,
-            from_scratch=model_args.from_scratch,
-            trust_remote_code=model_args.trust_remote_code,
+    with interruption.watched() as request:
+        before = folder.unfinished(model_dir, run, overwrite=model_args.overwrite)
+        plan, model = several.rehearse(
+            runs, job, args, before=before, wanted=run_args.precision, limit_s=_limit(run_args)
         )
-        pictures = {
-            name: PictureDataset(
-                split.paths, split.labels, image_processor, recipe_args.augmentation if name == "train" else None
-            )
-            for name, split in dataset.by_name.items()
-        }
-        n_classes = len(dataset.class_names)
-        trainer = training.build_trainer(
-            model,
-            image_processor,
-            args,
-            recipe_args,
-            train=pictures["train"],
-            validation=pictures["validation"],
-            compute_metrics=lambda predicted, true: metrics.compute(predicted, true, n_classes=n_classes),
+        n_bytes = preflight.disk_bytes(model, args.save_total_limit)
+        logger.info(
+            "%s",
+            preflight.screen(plan, model, args, dataset.class_names, runs[0].splits, n_runs=len(runs), n_bytes=n_bytes),
         )
-        outcome = training.train(
-            trainer,
-            recipe_args,
-            base_model=base_model,
-            from_scratch=model_args.from_scratch,
-            store=features.Store.beside(model_args.dataset, dataset.fingerprint),
-        )
-        logits = {name: training.predict_logits(trainer, pictures[name]) for name in ("validation", "test")}
-        if args.process_index == 0:
-            training.save(trainer, image_processor, work_dir)
-            sections = measure.record(work_dir, dataset.class_names, dataset.by_name, logits, seed=args.seed)
-            results.update(work_dir, **sections, **outcome, data=prepared.describe(model_args.dataset))
-            logger.info("%s", measure.table(sections["measurements"]))
+        if before is None:
+            files.require_free_space(model_dir, n_bytes)
+        if run_args.dry_run:
+            return
+        with folder.begun(model_dir, run | plan.record(), args, overwrite=model_args.overwrite) as work_dir:
+            outcomes = several.train_all(runs, job, args, plan, work_dir, request)
+            if args.process_index == 0:
+                sections = _measure(work_dir, dataset.class_names, runs, outcomes)
+                results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))
+                logger.info("%s", measure.table(sections))
     logger.info("The model is in %s", model_dir)
 
 
+def _job(model_args: ModelArguments, args: FineTuningArguments, class_names: list[str]) -> several.Job:
+    base_model = backbone.resolve(model_args.model_name_or_path, from_scratch=model_args.from_scratch)
+    args.set_default_rate(from_scratch=model_args.from_scratch)
+    n_classes = len(class_names)
+    return several.Job(
+        load=lambda: backbone.load_for_training(
+            base_model,
+            class_names,
+            from_scratch=model_args.from_scratch,
+            trust_remote_code=model_args.trust_remote_code,
+        ),
+        augmentation=Augmentation(),
+        compute_metrics=lambda predicted, true: metrics.compute(predicted, true, n_classes=n_classes),
+        base_model=base_model,
+        from_scratch=model_args.from_scratch,
+    )
+
+
+def _limit(run_args: RunArguments) -> float | None:
+    return None if run_args.time_limit is None else run_args.time_limit * 60
+
+
+def _measure(
+    work_dir: Path, class_names: list[str], runs: list[several.Run], outcomes: dict[str, several.Outcome]
+) -> dict[str, Any]:
+    main_run, model = runs[0], outcomes[several.MODEL]
+    seeds = {str(run.seed): outcomes[run.name].logits["test"] for run in runs if run.kind != several.FOLD}
+    tested = {
+        run.name: (run.splits["test"], outcomes[run.name].logits["test"]) for run in runs if run.kind == several.FOLD
+    }
+    sections = measure.record(
+        work_dir,
+        class_names,
+        main_run.splits,
+        model.logits,
+        seed=main_run.seed,
+        best_step=model.training["best_step"],
+        history=model.history,
+        seeds=seeds if len(seeds) > 1 else None,
+        folds=tested,
+    )
+    return sections | {"training": model.training, "history": model.history}
+
+
 if __name__ == "__main__":
-    raise SystemExit(cli.run(main, ModelArguments, RecipeArguments, FineTuningArguments, doc=__doc__))
+    raise SystemExit(cli.run(main, ModelArguments, RunArguments, FineTuningArguments, doc=__doc__))

@@ -101,6 +101,32 @@ class ModelArguments:
 
 
 @dataclass
+class RunArguments:
+    """How often it is trained, in which precision, and for how long."""
+
+    dry_run: bool = field(default=False, metadata={"help": "Say what the run will be and cost, and stop there."})
+    time_limit: float | None = field(
+        default=None, metadata={"help": "Minutes for the whole command: as many steps as fit, at most those asked for."}
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
+        default="auto", metadata={"help": "auto: bf16 where the device has it, fp16 on older GPUs, else fp32."}
+    )
+    seeds: list[int] | None = field(
+        default=None, metadata={"help": "Train once with each; the first makes the model, all make mean and spread."}
+    )
+    folds: bool = field(
+        default=False,
+        metadata={"help": "Also cross-validate on the folds of data_prep.py --folds: every picture is predicted."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.time_limit is not None and self.time_limit <= 0:
+            raise UserError(f"--time_limit must be more than 0 minutes, got {self.time_limit:g}.")
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"--seeds names a seed twice: {' '.join(map(str, self.seeds))}.")
+
+
+@dataclass
 class SortArguments:
     """Which model names the pictures, and where the answer goes."""
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from memevit.errors import UserError
+from memevit.errors import Interrupted, UserError
 
 EXIT_USER_ERROR = 2
 
@@ -41,7 +41,8 @@ def run(
         positional: arguments without a flag.
 
     Returns:
-        0 on success, 2 when the user can fix the problem. Anything else is a bug and keeps its traceback.
+        0 on success, 2 when the user can fix the problem, 128 plus its number after a signal that was answered with a
+        checkpoint (130 Ctrl-C, 143 SIGTERM). Anything else is a bug and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -50,6 +51,9 @@ def run(
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USER_ERROR
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return stop.exit_code
     except BrokenPipeError:  # The reader of our output (`| head`) has gone, and that is its right.
         sys.stderr.close()
     return 0

@@ -98,12 +98,27 @@ def explained_disk_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk or a quota into one sentence that names the folder."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not is_disk_full(error):
             raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "a file could not be written"
         raise UserError(
-            f"The disk that holds {folder} is full ({error.strerror}). Free some space and run the command again."
+            f"The disk that holds {folder} is full ({reason}). Free some space and run the command again."
         ) from error
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether `error` says that nothing more fits on the disk, in the words of Python, Rust or torch.
+
+    Example:
+        >>> is_disk_full(OSError(errno.ENOSPC, "No space left on device")), is_disk_full(OSError("no such file"))
+        (True, False)
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # safetensors and torch.save raise errors of their own without a number.
+    words = ("No space left on device", "os error 28)", "Disk quota exceeded", "unexpected pos", "PytorchStreamWriter")
+    return any(part in str(error) for part in words)
 
 
 def require_free_space(folder: Path, needed_bytes: int) -> None:

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from memevit.evaluation import metrics, shortcuts
+from memevit import files
+from memevit.evaluation import curves, metrics, shortcuts, spread
 from memevit.evaluation.predictions import Predictions, concatenate, softmax, write
 from memevit.evaluation.significance import WILSON, wilson_interval
 from memevit.results import MODEL, Measurement
@@ -23,6 +24,8 @@ class Pictures(Protocol):
 
 MAJORITY = "majority class"
 COLOUR = "colour histogram"
+FOLD_MODELS = "models of the folds"
+OUT_OF_FOLD = "out_of_fold"  # In predictions.csv: by a model that was not trained on the picture.
 
 
 def record(
@@ -32,34 +35,71 @@ def record(
     logits: Mapping[str, np.ndarray],
     *,
     seed: int,
+    best_step: int,
+    history: Sequence[dict[str, float]],
+    seeds: Mapping[str, np.ndarray] | None = None,
+    folds: Mapping[str, tuple[Pictures, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
-    """Write predictions.csv and return what it comes to, with baselines, as sections of results.json.
+    """Write predictions.csv and learning_curves.png; return all numbers, with baselines, as sections of results.json.
 
     Args:
-        model_dir: where predictions.csv goes.
+        model_dir: where the files go.
         class_names: position is the label.
         splits: pictures by split; the baselines learn from `train`.
         logits: [n, C] of each split that was evaluated.
         seed: of the training.
+        best_step: step of the checkpoint that became the model.
+        history: of the training.
+        seeds: [n_test, C] logits on the test split by seed, the model's own included.
+        folds: test pictures of each fold, and their logits [n, C] from the model that has not seen them.
     """
-    predictions = concatenate(
-        [
-            Predictions(
-                class_names=class_names,
-                paths=splits[name].files,
-                splits=[name] * len(splits[name].files),
-                labels=np.asarray(splits[name].labels, dtype=np.int64),
-                probabilities=softmax(own),
-            )
-            for name, own in logits.items()
-        ]
-    )
-    write(model_dir, predictions)
-    sections = model_sections(predictions, seed=seed)
+    own = _predictions(class_names, {name: (splits[name], found) for name, found in logits.items()})
+    sections = model_sections(own, seed=seed)
     sections["measurements"] += baseline_measurements(
         splits["train"], splits["test"], n_classes=len(class_names), seed=seed
     )
+    if seeds:
+        test = np.asarray(splits["test"].labels)
+        predicted = {name: found.argmax(axis=1) for name, found in seeds.items()}
+        sections["seeds"] = spread.summary(predicted, dict.fromkeys(seeds, test), n_classes=len(class_names))
+    if folds:
+        by_fold = {name: _predictions(class_names, {OUT_OF_FOLD: pair}) for name, pair in folds.items()}
+        sections["folds"] = spread.summary(
+            {name: found.predicted for name, found in by_fold.items()},
+            {name: found.labels for name, found in by_fold.items()},
+            n_classes=len(class_names),
+        )
+        everything = concatenate(list(by_fold.values()))
+        sections["measurements"] += [
+            asdict(measurement)
+            for measurement in measurements_of(
+                everything.predicted,
+                everything.labels,
+                n_classes=len(class_names),
+                split=OUT_OF_FOLD,
+                subject=FOLD_MODELS,
+                seed=seed,
+            )
+        ]
+        own = concatenate([everything, own])
+    write(model_dir, own)
+    files.write_bytes(model_dir / curves.CURVES_FILE, curves.curves_png(history, best_step=best_step))
     return sections
+
+
+def _predictions(class_names: list[str], parts: Mapping[str, tuple[Pictures, np.ndarray]]) -> Predictions:
+    return concatenate(
+        [
+            Predictions(
+                class_names=class_names,
+                paths=pictures.files,
+                splits=[name] * len(pictures.files),
+                labels=np.asarray(pictures.labels, dtype=np.int64),
+                probabilities=softmax(logits),
+            )
+            for name, (pictures, logits) in parts.items()
+        ]
+    )
 
 
 def measurements_of(
@@ -145,15 +185,19 @@ def baseline_measurements(train: Pictures, test: Pictures, *, n_classes: int, se
     ]
 
 
-def table(measurements: Sequence[dict[str, Any]]) -> str:
-    """The measurements as text: a line per subject and split."""
-    lines = [f"{'what':<18} {'split':<10} {'n':>5}  {'accuracy (95 %)':<20}  balanced  macro F1"]
+def table(sections: Mapping[str, Any]) -> str:
+    """The measurements as text: a line per subject and split, then mean and spread of several trainings."""
+    measurements = sections["measurements"]
+    lines = [f"{'what':<20} {'split':<12} {'n':>5}  {'accuracy (95 %)':<20}  balanced  macro F1"]
     for subject, split in dict.fromkeys((m["subject"], m["split"]) for m in measurements):
         own = {m["name"]: m for m in measurements if (m["subject"], m["split"]) == (subject, split)}
         accuracy = own["accuracy"]
         share = f"{accuracy['value']:.3f} ({accuracy['ci_low']:.3f}-{accuracy['ci_high']:.3f})"
         lines.append(
-            f"{subject:<18} {split:<10} {accuracy['n']:>5}  {share:<20}  "
+            f"{subject:<20} {split:<12} {accuracy['n']:>5}  {share:<20}  "
             f"{own['balanced_accuracy']['value']:<8.3f}  {own['macro_f1']['value']:.3f}"
         )
+    for name in ("seeds", "folds"):
+        if name in sections:
+            lines += spread.lines(f"{len(sections[name]['n'])} {name}", sections[name])
     return "\n".join(lines)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from memevit import files, results
 from memevit.errors import UserError
+from memevit.model import several
 
-_CHECKPOINTS = "checkpoint-*"
 # Where files go and how processes meet says nothing about what is learned.
 _NOT_COMPARED = {"output_dir", "logging_dir", "run_name", "resume_from_checkpoint", "local_rank", "ddp_backend"}
 
@@ -23,13 +22,11 @@ _NOT_COMPARED = {"output_dir", "logging_dir", "run_name", "resume_from_checkpoin
 def begun(model_dir: Path, run: dict[str, Any], args: TrainingArguments, *, overwrite: bool) -> Iterator[Path]:
     """Work in the partial neighbour of `model_dir`, and give it its name when the work is done.
 
-    Points `args` to the partial folder, and to the newest checkpoint there if an earlier run was interrupted.
-
     Args:
         model_dir: the folder to be.
         run: content of run.json; its `digest` tells whether an unfinished run was the same.
         args: of the Trainer, in every process.
-        overwrite: throw away what an earlier run has left.
+        overwrite: replace what other arguments have left.
 
     Raises:
         UserError: `model_dir` is taken, or an unfinished run with other arguments lies beside it.
@@ -41,26 +38,38 @@ def begun(model_dir: Path, run: dict[str, Any], args: TrainingArguments, *, over
             if is_main:
                 stack.enter_context(files.locked(model_dir))
                 _begin(model_dir, work_dir, run, overwrite=overwrite)
-        args.output_dir = str(work_dir)
-        args.resume_from_checkpoint = args.resume_from_checkpoint or get_last_checkpoint(str(work_dir))
         with files.explained_disk_errors(model_dir):
             yield work_dir
         if is_main:
-            for checkpoint in work_dir.glob(_CHECKPOINTS):
-                shutil.rmtree(checkpoint)
+            shutil.rmtree(work_dir / several.PARTS, ignore_errors=True)
             files.publish(work_dir, model_dir)
 
 
-def _begin(model_dir: Path, work_dir: Path, run: dict[str, Any], *, overwrite: bool) -> None:
+def unfinished(model_dir: Path, run: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """run.json of an interrupted run that goes on with this command, None when this is a new one.
+
+    Raises:
+        UserError: `model_dir` is taken, or an unfinished run with other arguments lies beside it.
+    """
+    work_dir = files.partial_of(model_dir)
     if model_dir.exists() and not overwrite and (not model_dir.is_dir() or any(model_dir.iterdir())):
         what = "already holds a finished model" if (model_dir / results.RUN_FILE).is_file() else "is not empty"
         raise UserError(f"{model_dir} {what}. Choose another --output_dir, or replace it with --overwrite.")
-    if (work_dir / results.RUN_FILE).is_file() and not overwrite:
-        if results.read_run(work_dir)["digest"] != run["digest"]:
-            raise UserError(
-                f"{work_dir} holds an unfinished run with other arguments or other data. Repeat that command to finish "
-                "it, or start anew with --overwrite."
-            )
+    if not (work_dir / results.RUN_FILE).is_file():
+        return None
+    found = results.read_run(work_dir)
+    if found["digest"] != run["digest"]:
+        if overwrite:
+            return None
+        raise UserError(
+            f"{work_dir} holds an unfinished run with other arguments or other data. Repeat that command to finish "
+            "it, or start anew with --overwrite."
+        )
+    return found
+
+
+def _begin(model_dir: Path, work_dir: Path, run: dict[str, Any], *, overwrite: bool) -> None:
+    if unfinished(model_dir, run, overwrite=overwrite) is not None:
         return
     if work_dir.exists():
         shutil.rmtree(work_dir)
@@ -77,7 +86,8 @@ def describe_run(own: dict[str, Any], args: TrainingArguments, *, fingerprint: s
         fingerprint: of the dataset.
     """
     given = args.to_dict()
-    usual = type(args)(output_dir="unused").to_dict()
+    # With this setting a second set of arguments leaves the processes as the first one has found them.
+    usual = type(args)(output_dir="unused", accelerator_config={"use_configured_state": True}).to_dict()
     changed = {key: value for key, value in given.items() if key not in _NOT_COMPARED and value != usual.get(key)}
     compared = {key: value for key, value in given.items() if key not in _NOT_COMPARED}
     content = json.dumps([own, compared, fingerprint], sort_keys=True, default=str)

@@ -2,78 +2,49 @@
 
 import functools
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    default_data_collator,
-)
+from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments, default_data_collator
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalPrediction
 
-from memevit import results
-from memevit.model import averaging, backbone, balance, features, lora, optimizer, resolution
-from memevit.model.recipe import RecipeArguments
+from memevit.model import backbone, checkpoints, preflight, progress, randomness
+from memevit.model.checkpoints import CheckpointKeeper
+from memevit.model.guard import GuardedTrainer
+from memevit.model.interruption import StopCallback, StopRequest
 from memevit.model.transforms import PictureDataset
-from memevit.model.tuner import FineTuner
 
 logger = logging.getLogger(__name__)
-
-
-def build_model(
-    base_model: str, class_names: list[str], recipe: RecipeArguments, *, from_scratch: bool, trust_remote_code: bool
-) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """A backbone with a head, of which training changes what the recipe says, and its image processor.
-
-    Args:
-        base_model: a Hub id or a local folder.
-        class_names: position is the label.
-        recipe: completed.
-        from_scratch: random weights.
-        trust_remote_code: run the code that comes with the backbone.
-    """
-    model, image_processor = backbone.load_for_training(
-        base_model,
-        class_names,
-        from_scratch=from_scratch,
-        image_size=recipe.image_size,
-        trust_remote_code=trust_remote_code,
-    )
-    backbone.restrict(
-        model, only_head=recipe.is_probe, n_frozen_blocks=recipe.n_frozen_blocks, lora_rank=recipe.lora_rank
-    )
-    return model, image_processor
 
 
 def build_trainer(
     model: PreTrainedModel,
     image_processor: BaseImageProcessor,
     args: TrainingArguments,
-    recipe: RecipeArguments,
     *,
     train: PictureDataset,
     validation: PictureDataset,
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]],
-) -> FineTuner:
-    """A Trainer for pictures.
+    checkpoint: Path | None,
+    request: StopRequest,
+    title: str = "",
+) -> Trainer:
+    """A Trainer for pictures that can be stopped and go on at any step.
 
     Args:
         model: with a head for the classes of the datasets.
         image_processor: saved with every checkpoint.
-        args: the Trainer's own arguments.
-        recipe: completed.
+        args: the Trainer's own arguments; changed.
         train: varied pictures.
         validation: pictures as in evaluation.
         compute_metrics: from predicted and true class ids, both [n], to values by name.
+        checkpoint: where training goes on, None to begin.
+        request: to stop.
+        title: of the progress bar.
     """
     _keep_parameter_names(model)
 
@@ -81,37 +52,22 @@ def build_trainer(
         logits, labels = prediction
         return compute_metrics(np.argmax(logits, axis=-1), labels)
 
-    n_classes = model.config.num_labels
-    chosen = balance.chosen(recipe.class_balance, train.labels, n_classes=n_classes)
-    return FineTuner(
-        rate_of=optimizer.rates(
-            model, rate=args.learning_rate, layer_decay=recipe.layer_decay, head_factor=recipe.head_factor
-        ),
-        order=balance.BalancedOrder(train.labels, seed=args.seed) if chosen == "sampler" else None,
-        compute_loss_func=balance.ClassificationLoss(
-            chosen,
-            balance.class_weights(train.labels, n_classes=n_classes),
-            label_smoothing=args.label_smoothing_factor,
-        ),
-        callbacks=_callbacks(recipe, args),
+    repeatable = randomness.Repeatable(train, seed=args.seed)
+    keeper = CheckpointKeeper(n_newest=args.save_total_limit, seconds_before=checkpoints.seconds_until(checkpoint))
+    args.save_total_limit = None  # The keeper's: it removes an old checkpoint only when the new one is safe.
+    args.restore_callback_states_from_checkpoint = True  # Early stopping counts on after an interruption.
+    trainer = GuardedTrainer(
         model=model,
         args=args,
-        train_dataset=train,
+        train_dataset=repeatable,
         eval_dataset=validation,
         processing_class=image_processor,
         compute_metrics=metrics_of,
-        data_collator=default_data_collator,
+        data_collator=repeatable.collator(default_data_collator),
+        callbacks=[randomness.EpochCallback(repeatable), keeper, StopCallback(request)],
     )
-
-
-def _callbacks(recipe: RecipeArguments, args: TrainingArguments) -> list[TrainerCallback]:
-    chosen: list[TrainerCallback] = []
-    if recipe.early_stopping:
-        chosen.append(EarlyStoppingCallback(recipe.early_stopping))
-    if recipe.average_checkpoints > 1:
-        greater_is_better = bool(args.greater_is_better)
-        chosen.append(averaging.BestWeights(recipe.average_checkpoints, greater_is_better=greater_is_better))
-    return chosen
+    progress.show_on(trainer, title)
+    return trainer
 
 
 def _keep_parameter_names(model: PreTrainedModel) -> None:
@@ -124,30 +80,21 @@ def _keep_parameter_names(model: PreTrainedModel) -> None:
     model.save_pretrained = functools.partial(model.save_pretrained, save_original_format=False)
 
 
-def train(
-    trainer: FineTuner, recipe: RecipeArguments, *, base_model: str, from_scratch: bool, store: features.Store
-) -> dict[str, Any]:
+def train(trainer: Trainer, checkpoint: Path | None, *, base_model: str, from_scratch: bool) -> dict[str, Any]:
     """Train, end with the best checkpoint, and return the sections `training` and `history` of results.json.
 
     Args:
         trainer: from `build_trainer`.
-        recipe: completed.
+        checkpoint: where training goes on, None to begin.
         base_model: name of the backbone, for the record.
         from_scratch: whether it started from random weights.
-        store: where features for a linear probe are kept.
     """
-    start = time.monotonic()
-    resumed = trainer.args.resume_from_checkpoint
-    if recipe.is_probe or (recipe.probe_first and not resumed):
-        labels, n_classes = trainer.train_dataset.labels, trainer.model.config.num_labels
-        chosen = balance.chosen(recipe.class_balance, labels, n_classes=n_classes)
-        features.fit_head(trainer, store, weighted=chosen != "none")
-    averaged = []
-    if not recipe.is_probe:
-        trainer.train(resume_from_checkpoint=resumed)
-        if recipe.average_checkpoints > 1:
-            averaged = averaging.take_mean_if_better(trainer)
-    seconds = time.monotonic() - start
+    if checkpoint is not None and checkpoints.is_last(checkpoint) and not trainer.is_fsdp_enabled:
+        _take_best(trainer, checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    (keeper,) = (callback for callback in trainer.callback_handler.callbacks if isinstance(callback, CheckpointKeeper))
+    seconds = keeper.seconds
     state, args = trainer.state, trainer.args
     total, trainable = backbone.n_parameters(trainer.accelerator.unwrap_model(trainer.model))
     training = {
@@ -156,8 +103,6 @@ def train(
         "n_steps": state.global_step,
         "n_epochs": round(state.epoch or 0.0, 2),
         "best_step": state.best_global_step or state.global_step,
-        "averaged_steps": averaged,
-        "method": method(recipe),
         "n_parameters": total,
         "n_trainable_parameters": trainable,
         "learning_rate": args.learning_rate,
@@ -166,9 +111,16 @@ def train(
         "seed": args.seed,
         "from_scratch": from_scratch,
         "base_model": base_model,
-        "image_size": resolution.side_of(trainer.processing_class),
+        "image_size": image_size(trainer.processing_class),
     }
     return {"training": training, "history": _history(state.log_history)}
+
+
+def _take_best(trainer: Trainer, checkpoint: Path) -> None:
+    """End as training ended: the Trainer itself would take another step after early stopping."""
+    trainer.state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE_FILE))
+    best = checkpoints.best_in(checkpoint.parent, trainer.state) if trainer.args.load_best_model_at_end else None
+    trainer._load_from_checkpoint(str(best or checkpoint))
 
 
 def _history(log: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -178,33 +130,43 @@ def _history(log: list[dict[str, Any]]) -> list[dict[str, float]]:
     return [row for row in rows if "train_loss" in row or "eval_loss" in row]
 
 
-def method(recipe: RecipeArguments) -> str:
-    """What was trained, as a reader would name it."""
-    if recipe.is_probe:
-        return "linear probe"
-    if recipe.lora_rank:
-        return f"LoRA of rank {recipe.lora_rank}"
-    frozen = recipe.n_frozen_blocks
-    return "all weights" if frozen is None else f"all weights above block {frozen}"
+def image_size(image_processor: BaseImageProcessor) -> int:
+    """Side in pixels of the square that the model sees."""
+    size = image_processor.size
+    return int(size.get("height") or size.get("shortest_edge"))
 
 
 def hardware(args: TrainingArguments) -> str:
     """What the training ran on, as a reader would name it."""
-    if args.device.type == "cuda":
-        return f"{args.world_size} x {torch.cuda.get_device_name(args.device)}"
-    return results.processor_name() if args.device.type == "cpu" else str(args.device)
+    name = preflight.device_name(args)
+    return name if args.device.type == "cpu" and args.world_size == 1 else f"{args.world_size} x {name}"
 
 
 def predict_logits(trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
-    """[n, C] logits for every picture of `dataset`, in its order, each counted once however many devices there are."""
-    logits = trainer.predict(dataset, metric_key_prefix="predict").predictions
-    return np.asarray(logits, dtype=np.float64)
+    """[n, C] logits in single precision for every picture of `dataset`, in its order, each counted once.
+
+    Training may compute in half precision; whoever loads the model computes in single precision, and so do the numbers
+    that we report.
+    """
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # Weights are divided: only the Trainer can run it.
+        return np.asarray(trainer.predict(dataset).predictions, dtype=np.float64)
+    accelerator = trainer.accelerator
+    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).to(accelerator.device).eval()
+    found = []
+    with torch.inference_mode():
+        for batch in trainer.get_test_dataloader(dataset):
+            logits = model(pixel_values=batch["pixel_values"].to(accelerator.device)).logits
+            found.append(accelerator.gather_for_metrics(logits).float().cpu())
+    return torch.cat(found).double().numpy()
 
 
 def save(trainer: Trainer, image_processor: BaseImageProcessor, model_dir: Path) -> None:
-    """Write model and image processor as an ordinary Transformers checkpoint in fp32."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    lora.merge(model)
+    """Write model and image processor as an ordinary Transformers checkpoint in fp32; called by all processes."""
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else model.state_dict()
+    if not trainer.is_world_process_zero():
+        return
     del model.save_pretrained  # Back to the names that every version of Transformers reads.
-    model.to(torch.float32).save_pretrained(model_dir)
+    in_fp32 = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    model.save_pretrained(model_dir, state_dict=in_fp32)
     image_processor.save_pretrained(model_dir)

@@ -1,0 +1,297 @@
+"""What a run will be and what it will cost, found out before it starts."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from transformers import PreTrainedModel, TrainingArguments
+
+from memevit import results
+from memevit.errors import UserError
+from memevit.model import backbone, precision
+
+logger = logging.getLogger(__name__)
+
+_CPU_SAMPLE = 8  # Pictures that are enough to time a processor.
+_SAFETY = 0.9  # Share of the time limit that is planned for: steps are not all alike.
+_BYTES_PER_WEIGHT = 4
+_ADAM_COPIES = 2
+_PROGRESS_BYTES = 1_000_000  # What else lies in a checkpoint.
+
+
+class Pictures(Protocol):
+    """One split: its class ids."""
+
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is carried out. Made once: a run that goes on after an interruption keeps it.
+
+    `step_s` are seconds per optimizer step and `picture_s` per evaluated picture, None where nothing was timed.
+    `max_steps` is -1 where the number of epochs counts.
+    """
+
+    precision: str
+    batch_size: int
+    accumulation: int
+    max_steps: int
+    step_s: float | None
+    picture_s: float | None
+
+    @classmethod
+    def of(cls, run: Mapping[str, Any]) -> "Plan":
+        """The plan in run.json."""
+        return cls(**run["plan"])
+
+    def record(self) -> dict[str, Any]:
+        """The plan as an entry of run.json."""
+        return {"plan": asdict(self)}
+
+    def halved(self) -> "Plan":
+        """The same effective batch in smaller parts.
+
+        Raises:
+            UserError: not even one picture fits.
+        """
+        if self.batch_size == 1:
+            raise UserError(
+                "Not even one picture fits into the memory of the device. Choose a smaller backbone or --image_size, "
+                "--precision bf16, or --gradient_checkpointing."
+            )
+        smaller = next(size for size in range(self.batch_size // 2, 0, -1) if self.batch_size % size == 0)
+        return replace(self, batch_size=smaller, accumulation=self.accumulation * self.batch_size // smaller)
+
+    def set_on(self, args: TrainingArguments) -> None:
+        """Make the Trainer follow the plan."""
+        precision.set_on(args, self.precision)
+        args.per_device_train_batch_size = self.batch_size
+        args.gradient_accumulation_steps = self.accumulation
+        args.max_steps = self.max_steps
+
+
+def steps_in(n_pictures: int, plan: Plan, args: TrainingArguments) -> int:
+    """Optimizer steps of a whole run, counted as the Trainer does."""
+    if plan.max_steps > 0:
+        return plan.max_steps
+    return math.ceil(args.num_train_epochs * steps_per_epoch(n_pictures, plan, args))
+
+
+def steps_per_epoch(n_pictures: int, plan: Plan, args: TrainingArguments) -> int:
+    """Optimizer steps in which every training picture is seen once."""
+    batches = math.ceil(n_pictures / (plan.batch_size * args.world_size))
+    return max(1, math.ceil(batches / plan.accumulation))
+
+
+def seconds_of(plan: Plan, args: TrainingArguments, counts: Mapping[str, int]) -> float | None:
+    """Estimated seconds of one run.
+
+    Args:
+        plan: with its timings.
+        args: of the Trainer.
+        counts: number of pictures by split.
+    """
+    if plan.step_s is None or plan.picture_s is None:
+        return None
+    n_steps = steps_in(counts["train"], plan, args)
+    n_evaluations = math.ceil(n_steps / steps_per_epoch(counts["train"], plan, args))
+    n_looked_at = counts["validation"] * (n_evaluations + 1) + counts["test"]
+    return n_steps * plan.step_s + n_looked_at * plan.picture_s / args.world_size
+
+
+def make(
+    model: PreTrainedModel,
+    args: TrainingArguments,
+    *,
+    load: Callable[[int], torch.Tensor],
+    counts: Mapping[str, int],
+    wanted: str,
+    limit_s: float | None,
+) -> Plan:
+    """The plan for a run, from a few timed steps; the same in all processes.
+
+    Args:
+        model: as it will be trained.
+        args: of the Trainer.
+        load: gives [n, 3, H, W] training pictures as the model sees them.
+        counts: number of pictures by split.
+        wanted: fp32, bf16, fp16 or auto.
+        limit_s: seconds that one run may take.
+
+    Raises:
+        UserError: not even one picture fits into memory, or not even one step into the limit.
+    """
+    device = args.device
+    is_fixed = wanted != "auto" or precision.asked_for(args) is not None
+    chosen = precision.asked_for(args) or (precision.of_accelerator(device) if wanted == "auto" else wanted)
+    plan = Plan(
+        precision.require(chosen, device),
+        args.per_device_train_batch_size,
+        args.gradient_accumulation_steps,
+        args.max_steps,
+        None,
+        None,
+    )
+    if os.environ.get("ACCELERATE_USE_FSDP", "false") != "true":  # One device alone need not hold such a model.
+        model.to(device)
+        plan = _timed(plan, model, args, load, counts)
+        if device.type == "cpu" and not is_fixed:
+            plan = _perhaps_bf16(plan, model, args, load, counts)
+    if args.world_size > 1:
+        plan = min(gather_object([plan]), key=lambda one: one.batch_size)
+        (plan,) = broadcast_object_list([plan])
+    return plan if limit_s is None else _limited(plan, args, counts, limit_s)
+
+
+def _timed(
+    plan: Plan,
+    model: PreTrainedModel,
+    args: TrainingArguments,
+    load: Callable[[int], torch.Tensor],
+    counts: Mapping[str, int],
+) -> Plan:
+    largest = _CPU_SAMPLE if args.device.type == "cpu" else plan.batch_size
+    n_sample = min(counts["train"], plan.batch_size, largest)
+    start = time.perf_counter()
+    pictures = load(n_sample)
+    load_s = (time.perf_counter() - start) / n_sample
+    while True:
+        try:
+            batch = pictures[: plan.batch_size].to(args.device)
+            compute_s = precision.step_seconds(model, batch, plan.precision) / len(batch)
+            look_s = precision.picture_seconds(model, batch, plan.precision)
+            break
+        except RuntimeError as error:
+            if not precision.is_out_of_memory(error):
+                raise
+        plan = plan.halved()
+        precision.free_memory()
+    # Pictures are loaded between the steps, or meanwhile by other processes.
+    n_workers = args.dataloader_num_workers
+    both = (lambda own: max(own, load_s / n_workers)) if n_workers else (lambda own: own + load_s)
+    n_pictures = min(plan.batch_size * plan.accumulation, counts["train"])
+    return replace(plan, step_s=both(compute_s) * n_pictures, picture_s=both(look_s))
+
+
+def _perhaps_bf16(
+    plan: Plan,
+    model: PreTrainedModel,
+    args: TrainingArguments,
+    load: Callable[[int], torch.Tensor],
+    counts: Mapping[str, int],
+) -> Plan:
+    if not precision.cpu_has_bf16() or (seconds_of(plan, args, counts) or 0.0) < precision.CPU_MIN_RUN_S:
+        return plan
+    other = _timed(replace(plan, precision=precision.BF16), model, args, load, counts)
+    return other if plan.step_s > precision.CPU_GAIN * other.step_s else plan
+
+
+def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], limit_s: float) -> Plan:
+    """`plan` with as many steps as fit, at most those that were asked for."""
+    if plan.step_s is None:
+        return plan
+    per_epoch = steps_per_epoch(counts["train"], plan, args)
+    at_end_s = (counts["validation"] + counts["test"]) * plan.picture_s / args.world_size
+    with_evaluation_s = plan.step_s + counts["validation"] * plan.picture_s / args.world_size / per_epoch
+    n_steps = int((limit_s * _SAFETY - at_end_s) / with_evaluation_s)
+    if n_steps < 1:
+        raise UserError(
+            f"--time_limit leaves {limit_s:.0f} s per model; evaluation takes {at_end_s:.0f} s of it and a step "
+            f"{plan.step_s:.1f} s. Give more minutes, a smaller backbone or fewer pictures."
+        )
+    return replace(plan, max_steps=min(n_steps, steps_in(counts["train"], plan, args)))
+
+
+def disk_bytes(model: PreTrainedModel, n_newest: int | None) -> int:
+    """The most that checkpoints and model take at one time: those kept, the one being written, and the result.
+
+    Args:
+        model: as it will be trained.
+        n_newest: checkpoints that are kept besides the best one; None, which keeps all, counts as one.
+    """
+    total, trained = backbone.n_parameters(model)
+    weights = total * _BYTES_PER_WEIGHT
+    checkpoint = weights + _ADAM_COPIES * trained * _BYTES_PER_WEIGHT + _PROGRESS_BYTES
+    return ((n_newest or 1) + 2) * checkpoint + weights
+
+
+def screen(
+    plan: Plan,
+    model: PreTrainedModel,
+    args: TrainingArguments,
+    class_names: list[str],
+    splits: Mapping[str, Pictures],
+    *,
+    n_runs: int,
+    n_bytes: int,
+) -> str:
+    """What will happen, as text for one screen.
+
+    Args:
+        plan: of each run.
+        model: as it will be trained.
+        args: of the Trainer.
+        class_names: position is the label.
+        splits: pictures by split.
+        n_runs: models to train.
+        n_bytes: that are needed on the disk.
+    """
+    counts = {name: len(split.labels) for name, split in splits.items()}
+    total, trained = backbone.n_parameters(model)
+    n_steps = steps_in(counts["train"], plan, args)
+    n_epochs = n_steps / steps_per_epoch(counts["train"], plan, args)
+    seconds = seconds_of(plan, args, counts)
+    effective = plan.batch_size * plan.accumulation * args.world_size
+    facts = {
+        "backbone": f"{model.config.name_or_path or 'random weights'} ({model.config.model_type})",
+        "parameters": f"{total:,}, {trained:,} of them trained",
+        "device": f"{args.world_size} x {device_name(args)}, {plan.precision}",
+        "batch": f"{effective} = {plan.batch_size} x {plan.accumulation} in turn x {args.world_size} processes",
+        "steps": f"{n_steps:,} ({n_epochs:.1f} epochs)" + (f" for each of {n_runs} models" if n_runs > 1 else ""),
+        "time": "not measured" if seconds is None else f"about {duration(seconds * n_runs)}",
+        "disk": f"up to {n_bytes / 1e6:,.0f} MB",
+    }
+    return "\n".join(_count_lines(class_names, splits) + [f"{title:<12}{text}" for title, text in facts.items()])
+
+
+def device_name(args: TrainingArguments) -> str:
+    """The device of this process, as a reader would name it."""
+    if args.device.type == "cuda":
+        return torch.cuda.get_device_name(args.device)
+    return results.processor_name() if args.device.type == "cpu" else str(args.device)
+
+
+_MAX_CLASS_LINES = 12
+
+
+def _count_lines(class_names: list[str], splits: Mapping[str, Pictures]) -> list[str]:
+    width = max(12, *(len(name) + 1 for name in class_names[:_MAX_CLASS_LINES]))
+    lines = [f"{'pictures':<{width}}" + "".join(f"{name:>11}" for name in splits)]
+    for label, name in enumerate(class_names[:_MAX_CLASS_LINES]):
+        lines.append(f"{name:<{width}}" + "".join(f"{split.labels.count(label):>11,}" for split in splits.values()))
+    if len(class_names) > _MAX_CLASS_LINES:
+        lines.append(f"... and {len(class_names) - _MAX_CLASS_LINES} more classes")
+    lines.append(f"{'all':<{width}}" + "".join(f"{len(split.labels):>11,}" for split in splits.values()))
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader would say them.
+
+    Example:
+        >>> duration(40), duration(400), duration(40_000)
+        ('40 s', '6 min 40 s', '11 h 7 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(1, whole)} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,222 @@
+"""What a run will be and cost, and in which numbers it is computed."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageClassification, pipeline
+
+from memevit import results
+from memevit.data import prepared as prepared_dataset
+from memevit.errors import UserError
+from memevit.evaluation import predictions
+from memevit.model import precision, preflight
+from memevit.model.preflight import Plan
+from tests.conftest import run_finetune
+
+COUNTS = {"train": 84, "validation": 20, "test": 10}
+PLAN = Plan("fp32", 16, 1, -1, step_s=2.0, picture_s=0.1)
+
+
+def arguments(**changed):
+    usual = {
+        "num_train_epochs": 2.0,
+        "world_size": 1,
+        "device": torch.device("cpu"),
+        "per_device_train_batch_size": 16,
+        "gradient_accumulation_steps": 1,
+        "max_steps": -1,
+        "mixed_precision": "no",
+        "dataloader_num_workers": 0,
+    }
+    return SimpleNamespace(**usual | changed)
+
+
+@pytest.fixture
+def model(tiny_backbone):
+    return AutoModelForImageClassification.from_pretrained(tiny_backbone)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "world_size", "expected"), [(16, 1, 1, 6), (8, 2, 1, 6), (8, 1, 2, 6), (84, 1, 1, 1)]
+)
+def test_steps_per_epoch_round_up(batch_size, accumulation, world_size, expected):
+    plan = Plan("fp32", batch_size, accumulation, -1, None, None)
+    assert preflight.steps_per_epoch(84, plan, arguments(world_size=world_size)) == expected
+    assert preflight.steps_in(84, plan, arguments(world_size=world_size)) == 2 * expected
+
+
+@pytest.mark.parametrize(("before", "after"), [((12, 1), (6, 2)), ((3, 4), (1, 12)), ((6, 2), (3, 4))])
+def test_halving_keeps_the_effective_batch(before, after):
+    halved = Plan("fp32", *before, -1, None, None).halved()
+    assert (halved.batch_size, halved.accumulation) == after
+
+
+def test_estimated_seconds():
+    # 12 steps of 2 s; validation after 2 epochs and once more at the end, and test: 70 pictures of 0.1 s.
+    assert preflight.seconds_of(PLAN, arguments(), COUNTS) == pytest.approx(12 * 2.0 + 70 * 0.1)
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "steps"),
+    [
+        (20.0, 6),  # 18 s of it planned, 3 for the end, 15 for steps of 2 s and a sixth of 2 s of validation.
+        (1e6, 12),  # Never more than asked for.
+    ],
+)
+def test_a_time_limit_picks_the_steps_that_fit(limit_s, steps):
+    assert preflight._limited(PLAN, arguments(), COUNTS, limit_s).max_steps == steps
+
+
+def test_a_time_limit_without_room_for_a_step_is_refused():
+    with pytest.raises(UserError, match=r"leaves 5 s per model; evaluation takes 3 s of it and a step 2.0 s"):
+        preflight._limited(PLAN, arguments(), COUNTS, 5.0)
+
+
+def make(model, **changed):
+    wanted = changed.pop("wanted", "auto")
+    counts = changed.pop("counts", COUNTS)
+    return preflight.make(
+        model,
+        arguments(**changed),
+        load=lambda n: torch.zeros(n, 3, 32, 32),
+        counts=counts,
+        wanted=wanted,
+        limit_s=None,
+    )
+
+
+def test_timing_changes_nothing(model):
+    model.train(False)
+    weights, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    batch = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert precision.step_seconds(model, batch, "fp32") > 0
+    assert precision.picture_seconds(model, batch, "bf16") > 0
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(generator, torch.get_rng_state())
+    assert not model.training
+
+
+def timed_as(monkeypatch, seconds_by_precision, *, has_bf16=True):
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(precision, "step_seconds", lambda model, batch, name: seconds_by_precision[name] * len(batch))
+    monkeypatch.setattr(precision, "picture_seconds", lambda model, batch, name: 0.001)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "has_bf16", "n_train", "expected"),
+    [
+        ({"fp32": 1.0, "bf16": 0.5}, True, 1000, "bf16"),
+        ({"fp32": 1.0, "bf16": 0.9}, True, 1000, "fp32"),  # Not worth the lost digits.
+        ({"fp32": 1.0, "bf16": 0.5}, False, 1000, "fp32"),
+        ({"fp32": 1.0, "bf16": 0.5}, True, 84, "fp32"),  # Three minutes: not worth it either.
+    ],
+)
+def test_a_processor_takes_bf16_where_it_is_clearly_quicker(monkeypatch, model, seconds, has_bf16, n_train, expected):
+    timed_as(monkeypatch, seconds, has_bf16=has_bf16)
+    assert make(model, counts=COUNTS | {"train": n_train}).precision == expected
+
+
+def test_what_was_asked_for_is_not_questioned(monkeypatch, model):
+    timed_as(monkeypatch, {"fp32": 1.0, "bf16": 0.1})
+    many = COUNTS | {"train": 1000}
+    assert make(model, wanted="fp32", counts=many).precision == "fp32"
+    assert make(model, mixed_precision="bf16", counts=many).precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "capability", "expected"), [(True, (8, 0), "bf16"), (False, (7, 5), "fp16"), (False, (6, 1), "fp32")]
+)
+def test_precision_of_graphics_cards(monkeypatch, has_bf16, capability, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    assert precision.of_accelerator(torch.device("cuda")) == expected
+
+
+def test_a_batch_that_does_not_fit_is_divided_before_the_run(monkeypatch, model):
+    def small_device(model, batch, name):
+        if len(batch) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 1.0
+
+    monkeypatch.setattr(precision, "step_seconds", small_device)
+    plan = make(model, per_device_train_batch_size=8)
+    assert (plan.batch_size, plan.accumulation) == (4, 2)
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, prepared, tiny_backbone, caplog):
+    caplog.set_level("INFO")
+    argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone)
+    assert run_finetune(*argv, "--use_cpu", "--dry_run", "--per_device_train_batch_size", 16) == 0
+    assert list(tmp_path.iterdir()) == []
+    for expected in (
+        "pictures          train validation       test",
+        "coral                28          6          6",
+        "all                  84         18         18",
+        "trained",
+        "batch       16 = 16 x 1 in turn x 1 processes",
+        "steps       60 (10.0 epochs)",
+        "time        about",
+        "disk        up to",
+    ):
+        assert expected in caplog.text
+
+
+def test_a_run_that_goes_on_keeps_its_plan(tmp_path, prepared, tiny_backbone, monkeypatch):
+    from memevit.model import several
+
+    argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone)
+    argv += ("--use_cpu", "--disable_tqdm", True, "--time_limit", 10, "--max_steps", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(several, "train_all", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_finetune(*argv)
+    monkeypatch.setattr(preflight, "make", lambda *_, **__: 1 / 0)
+    assert run_finetune(*argv) == 0
+    assert results.read_run(tmp_path / "model")["plan"]["max_steps"] == 2
+
+
+def test_half_precision_trains_and_reports_what_the_model_says_in_full(tmp_path, prepared, tiny_backbone):
+    argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone)
+    more = ("--use_cpu", "--disable_tqdm", True, "--precision", "bf16", "--max_steps", 8, "--learning_rate", 5e-3)
+    assert run_finetune(*argv, *more) == 0
+    assert results.read(tmp_path / "model")["training"]["precision"] == "bf16"
+    classify = pipeline("image-classification", model=str(tmp_path / "model"), device="cpu")
+    assert classify.model.dtype == torch.float32
+    assert classify.model.config._attn_implementation == "sdpa"
+    written, data = predictions.read(tmp_path / "model"), prepared_dataset.load(prepared)
+    row_of = dict(zip(written.paths, written.probabilities, strict=True))
+    test = data.by_name["test"]
+    for path, name in list(zip(test.paths, test.files, strict=True))[:6]:
+        scores = {row["label"]: row["score"] for row in classify(str(path), top_k=None)}
+        assert np.allclose(row_of[name], [scores[each] for each in data.class_names], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--precision", "fp16"), "fp16 needs an accelerator"),
+        (("--time_limit", 0), "--time_limit must be more than 0 minutes, got 0."),
+        (("--time_limit", 1e-6), "Give more minutes"),
+        (("--seeds", 1, 1), "--seeds names a seed twice: 1 1."),
+        (("--report_to", "tensorbord"), "--report_to knows no 'tensorbord'. Choose tensorboard, trackio or none."),
+        (("--folds",), "has no folds; one is tested, one chooses the checkpoint, and at least one trains."),
+    ],
+)
+def test_wrong_options_are_told_in_a_sentence(tmp_path, prepared, tiny_backbone, capsys, argv, message):
+    usual = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone)
+    assert run_finetune(*usual, "--use_cpu", *argv) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reporter_that_is_not_installed_is_named_before_anything_else(tmp_path, capsys, monkeypatch):
+    from memevit.model import progress
+
+    monkeypatch.setitem(progress._INSTALLED, "trackio", lambda: False)
+    assert run_finetune("--dataset", "x", "--output_dir", tmp_path / "m", "--report_to", "trackio") == 2
+    assert "python -m pip install trackio" in capsys.readouterr().err

@@ -1,0 +1,88 @@
+"""Several seeds and the folds of a cross-validation, in one command."""
+
+import numpy as np
+import pytest
+
+from memevit import results
+from memevit.data import prepared as prepared_dataset
+from memevit.evaluation import predictions
+from memevit.model import several
+from tests.conftest import run_data_prep, run_finetune, write_classes
+
+
+@pytest.fixture(scope="module")
+def with_folds(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folds")
+    write_classes(root / "source", n=12)
+    argv = ("--source", root / "source", "--output_dir", root / "data", "--num_proc", 1, "--folds", 3)
+    assert run_data_prep(*argv) == 0
+    return root / "data"
+
+
+@pytest.fixture(scope="module")
+def command(with_folds, tiny_backbone):
+    return (
+        *("--dataset", with_folds, "--model_name_or_path", tiny_backbone, "--use_cpu", "--disable_tqdm", True),
+        *("--max_steps", 4, "--learning_rate", 5e-3, "--per_device_train_batch_size", 16),
+    )
+
+
+@pytest.fixture(scope="module")
+def cross_validated(command, tmp_path_factory):
+    """Trained with a stop in the middle; the names of the runs before and after it."""
+    model_dir = tmp_path_factory.mktemp("cross_validated") / "model"
+    argv = (*command, "--output_dir", model_dir, "--seeds", 3, 4, "--folds")
+    attempt, names = several._attempt, []
+
+    def stopping(run, *args, **kwargs):
+        names.append(run.name)
+        if len(names) == 4:
+            raise KeyboardInterrupt
+        return attempt(run, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(several, "_attempt", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_finetune(*argv)
+        assert run_finetune(*argv) == 0
+    return model_dir, names
+
+
+def test_finished_trainings_are_not_repeated(cross_validated):
+    _, names = cross_validated
+    assert names == ["model", "seed-4", "fold-0", "fold-1", "fold-1", "fold-2"]
+
+
+def test_the_model_is_that_of_the_first_seed_alone(cross_validated, command, tmp_path):
+    model_dir, _ = cross_validated
+    assert run_finetune(*command, "--output_dir", tmp_path / "alone", "--seed", 3) == 0
+    assert (tmp_path / "alone" / "model.safetensors").read_bytes() == (model_dir / "model.safetensors").read_bytes()
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == {path.name for path in model_dir.iterdir()}
+
+
+def test_every_picture_has_a_prediction_by_a_model_that_has_not_seen_it(cross_validated, with_folds):
+    model_dir, _ = cross_validated
+    written = predictions.read(model_dir)
+    splits = np.array(written.splits)
+    files = [file for file, split in zip(written.paths, splits, strict=True) if split == "out_of_fold"]
+    data = prepared_dataset.load(with_folds)
+    assert sorted(files) == sorted(file for split in data.by_name.values() for file in split.files)
+    assert len(files) == 36
+    assert (splits == "test").sum() == len(data.by_name["test"].files)
+
+
+def test_mean_and_spread_are_those_of_the_values(cross_validated):
+    model_dir, _ = cross_validated
+    found, written = results.read(model_dir), predictions.read(model_dir)
+    for section, names in (("seeds", ["3", "4"]), ("folds", ["fold-0", "fold-1", "fold-2"])):
+        accuracy = found[section]["metrics"]["accuracy"]
+        values = list(accuracy["values"].values())
+        assert list(accuracy["values"]) == names
+        assert accuracy["mean"] == pytest.approx(sum(values) / len(values))
+        assert accuracy["standard_deviation"] == pytest.approx(np.std(values, ddof=1))
+    chosen = np.array(written.splits) == "out_of_fold"
+    right = (written.predicted == written.labels)[chosen]
+    (overall,) = (m for m in found["measurements"] if (m["split"], m["name"]) == ("out_of_fold", "accuracy"))
+    assert (overall["value"], overall["n"]) == (pytest.approx(right.mean()), 36)
+    by_model = {(m["subject"], m["split"]) for m in found["measurements"]}
+    assert ("fine-tuned model", "out_of_fold") not in by_model
