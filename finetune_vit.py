@@ -18,9 +18,8 @@ from memevit import cli, results
 from memevit.arguments import ModelArguments
 from memevit.data import prepared
 from memevit.evaluation import measure, metrics
-from memevit.model import backbone, folder, training
+from memevit.model import backbone, folder, pixel_cache, training, transforms
 from memevit.model.recipe import FineTuningArguments
-from memevit.model.transforms import Augmentation, PictureDataset
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +40,9 @@ def main(model_args: ModelArguments, args: FineTuningArguments) -> None:
             from_scratch=model_args.from_scratch,
             trust_remote_code=model_args.trust_remote_code,
         )
-        pictures = {
-            name: PictureDataset(
-                split.paths, split.labels, image_processor, Augmentation() if name == "train" else None
-            )
-            for name, split in dataset.by_name.items()
-        }
+        shown, augmentation = transforms.Pixels.of(image_processor), transforms.Augmentation()
+        cache_dir = pixel_cache.folder_of(model_args.dataset) if model_args.pixel_cache else None
+        pictures = transforms.datasets(dataset.by_name, shown, augmentation, seed=args.seed, cache_dir=cache_dir)
         n_classes = len(dataset.class_names)
         trainer = training.build_trainer(
             model,
@@ -54,6 +50,7 @@ def main(model_args: ModelArguments, args: FineTuningArguments) -> None:
             args,
             train=pictures["train"],
             validation=pictures["validation"],
+            finish=transforms.Finish(shown, augmentation),
             compute_metrics=lambda predicted, true: metrics.compute(predicted, true, n_classes=n_classes),
         )
         outcome = training.train(trainer, base_model=base_model, from_scratch=model_args.from_scratch)

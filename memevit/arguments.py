@@ -87,6 +87,12 @@ class ModelArguments:
         default=False, metadata={"help": "Random weights: only the configuration of the backbone is used."}
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run Python code that comes with the backbone."})
+    pixel_cache: bool = field(
+        default=True,
+        metadata={
+            "help": "Decode every picture once into DATASET.cache/, where the disk has room; without it every epoch does."
+        },
+    )
     overwrite: bool = field(default=False, metadata={"help": "Replace a finished or unfinished model."})
 
 

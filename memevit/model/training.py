@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, Trainer, TrainingArguments, default_data_collator
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalPrediction
 
 from memevit import results
-from memevit.model import backbone
-from memevit.model.transforms import PictureDataset
+from memevit.model import backbone, feed
+from memevit.model.transforms import Finish, PictureDataset, as_batch
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ def build_trainer(
     *,
     train: PictureDataset,
     validation: PictureDataset,
+    finish: Finish,
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]],
 ) -> Trainer:
     """A Trainer for pictures.
@@ -37,22 +38,26 @@ def build_trainer(
         args: the Trainer's own arguments.
         train: varied pictures.
         validation: pictures as in evaluation.
+        finish: makes values of the levels that the datasets give, on the device of the model.
         compute_metrics: from predicted and true class ids, both [n], to values by name.
     """
     _keep_parameter_names(model)
+    feed.never_wait(args)
 
     def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
         logits, labels = prediction
         return compute_metrics(np.argmax(logits, axis=-1), labels)
 
-    return Trainer(
+    return feed.FinishingTrainer(
+        finish=finish,
+        callbacks=[feed.EpochCallback(train)],
         model=model,
         args=args,
         train_dataset=train,
         eval_dataset=validation,
         processing_class=image_processor,
         compute_metrics=metrics_of,
-        data_collator=default_data_collator,
+        data_collator=as_batch,
     )
 
 
