@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from memevit.errors import UserError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # As shells count: 128 and the number of the signal of Ctrl-C.
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -41,7 +42,7 @@ def run(
         positional: arguments without a flag.
 
     Returns:
-        0 on success, 2 when the user can fix the problem. Anything else is a bug and keeps its traceback.
+        0 on success, 2 when the user can fix the problem, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -50,6 +51,9 @@ def run(
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # The reader of our output (`| head`) has gone, and that is its right.
         sys.stderr.close()
     return 0

@@ -91,8 +91,8 @@ class Pixels:
                 settings=f"{versions} {render if is_known else image_processor.to_json_string()}",
             )
         raise UserError(
-            f"{type(image_processor).__name__} does more than resize, crop, rescale and normalise pictures to one size, "
-            "so its model can't be trained here. Choose another backbone."
+            f"{type(image_processor).__name__} does more than resize, crop, rescale and normalise pictures to one "
+            "size, so its model can't be used here. Choose another backbone."
         )
 
 
