@@ -12,13 +12,9 @@ the same command goes on there. Every flag of Transformers' TrainingArguments wo
 import logging
 from pathlib import Path
 
-from transformers import set_seed
-
 from memevit import cli, results
 from memevit.arguments import ModelArguments
 from memevit.data import prepared
-from memevit.evaluation import measure, metrics
-from memevit.model import backbone, folder, pixel_cache, training, transforms
 from memevit.model.recipe import FineTuningArguments
 
 logger = logging.getLogger(__name__)
@@ -26,6 +22,11 @@ logger = logging.getLogger(__name__)
 
 def main(model_args: ModelArguments, args: FineTuningArguments) -> None:
     """Train, choose the best checkpoint on validation, read the test split once, and write the model folder."""
+    from transformers import set_seed  # Trainer and metrics take seconds to import, and --help needs neither.
+
+    from memevit.evaluation import measure, metrics
+    from memevit.model import backbone, folder, pixel_cache, training, transforms
+
     model_dir = Path(args.output_dir)
     dataset = prepared.load(model_args.dataset)
     base_model = backbone.resolve(model_args.model_name_or_path, from_scratch=model_args.from_scratch)

@@ -42,7 +42,8 @@ def run(
         positional: arguments without a flag.
 
     Returns:
-        0 on success, 2 when the user can fix the problem, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
+        0 on success, 2 when the user can fix the problem, 130 after Ctrl-C. Anything else is a bug and keeps its
+        traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:

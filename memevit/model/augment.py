@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from scipy.special import betaincinv
 
 N_DRAWS = 16
 (_AREA, _STRETCH, _LEFT, _TOP, _BRIGHTNESS, _CONTRAST, _SATURATION, _ERASE, _ERASED_AREA, _ERASED_STRETCH) = range(10)
@@ -163,6 +162,8 @@ class Mixer:
     """Mixes every picture of a batch with the next one, as `Mixing` says."""
 
     def __init__(self, mixing: Mixing, n_classes: int) -> None:
+        from scipy.special import betaincinv  # Only for those who mix.
+
         self._mixing = mixing
         self._n_classes = n_classes
         steps = (np.arange(_BETA_STEPS) + 0.5) / _BETA_STEPS
