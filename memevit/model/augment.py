@@ -121,7 +121,7 @@ def _weights(start: torch.Tensor, length: torch.Tensor, n_in: int, n_out: int, r
         far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
         weights = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
     inside = (pixels > start[:, None, None]) & (pixels < (start + length)[:, None, None])
-    weights = weights * inside  # Pillow, too, takes nothing from beyond the box.
+    weights = weights * inside  # Nothing from beyond the box, as after a crop.
     return weights / weights.sum(dim=-1, keepdim=True)
 
 

@@ -58,9 +58,12 @@ class Geometry:
         """[3, H, W] uint8 levels of an RGB picture, those of the image processor before it rescales and normalises."""
         resized = image.resize(self._resized(image.size), Image.Resampling(self.resample))
         if self.crop:
-            left, top = (resized.width - self.crop[1]) // 2, (resized.height - self.crop[0]) // 2
-            resized = resized.crop((left, top, left + self.crop[1], top + self.crop[0]))
+            resized = resized.crop(self._cropped(resized.size))
         return levels(resized)
+
+    def _cropped(self, resized: tuple[int, int]) -> tuple[int, int, int, int]:
+        left, top = (resized[0] - self.crop[1]) // 2, (resized[1] - self.crop[0]) // 2
+        return left, top, left + self.crop[1], top + self.crop[0]
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         if self.size:
@@ -74,10 +77,10 @@ class Geometry:
         if not self.crop:
             return 0.0, 0.0, float(size[0]), float(size[1])
         resized = self._resized(size)
-        shares = (min(1.0, self.crop[1] / resized[0]), min(1.0, self.crop[0] / resized[1]))
-        width, height = size[0] * shares[0], size[1] * shares[1]
-        left, top = (size[0] - width) / 2, (size[1] - height) / 2
-        return left, top, left + width, top + height
+        scale = (size[0] / resized[0], size[1] / resized[1]) * 2
+        box = (edge * by for edge, by in zip(self._cropped(resized), scale, strict=True))
+        # A crop that is larger than the resized picture has an edge of black, which is nothing to look at.
+        return tuple(min(max(edge, 0.0), float(side)) for edge, side in zip(box, size * 2, strict=True))
 
 
 @dataclass(frozen=True)
