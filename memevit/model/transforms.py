@@ -215,7 +215,7 @@ class PictureDataset(Dataset):
         batch = {"labels": torch.tensor([self.labels[position] for position in positions])}
         crops = None
         if self._augmentation is not None:
-            draws = augment.draw(self._seed, int(self._epoch), np.asarray(positions))
+            draws = augment.draw(self._seed, int(self._epoch.numpy()), np.asarray(positions))
             crops = self._augmentation.crops(draws)
             batch["draws"] = torch.from_numpy(draws)
         if self._cached is None:
