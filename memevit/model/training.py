@@ -43,6 +43,7 @@ def build_trainer(
     """
     _keep_parameter_names(model)
     feed.never_wait(args)
+    feed.choose_attention(model, args)
 
     def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
         logits, labels = prediction

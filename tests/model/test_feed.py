@@ -134,3 +134,16 @@ def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
     callback.on_epoch_begin(None, state, None)
     expected = transforms.augment.draw(3, 2, np.array([1]))
     assert np.array_equal(dataset.__getitems__([1])["draws"].numpy(), expected)
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "eager"), (False, "sdpa")])
+def test_the_fused_attention_is_left_where_its_backward_pass_is_slow(
+    pictures, shown, tiny_backbone, tmp_path, bf16, expected
+):
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=1, bf16=bf16)
+    trainer.train()
+    assert trainer.model.config._attn_implementation == expected
+    training.save(trainer, trainer.processing_class, tmp_path / "model")
+    assert "attn" not in (tmp_path / "model" / "config.json").read_text().replace("attention", "")
+    again = AutoModelForImageClassification.from_pretrained(tmp_path / "model")
+    assert again.config._attn_implementation == "sdpa"
