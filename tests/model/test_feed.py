@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Tr
 
 from memevit.data import prepared as prepared_dataset
 from memevit.model import feed, training, transforms
-from memevit.model.transforms import Augmentation, Finish, Mixing, PictureDataset, Pixels, as_batch
+from memevit.model.transforms import Augmentation, Finish, Mixing, Pixels, as_batch
 
 
 @pytest.fixture(scope="module")
