@@ -86,8 +86,8 @@ def _decode(file: Image.Image, at_least_px: int | None) -> Picture:
     if at_least_px is not None and image_format == "JPEG":
         _decode_smaller(file, at_least_px)
     file.load()
-    upright = ImageOps.exif_transpose(file)
     is_rotated = file.getexif().get(0x0112, 1) not in (0, 1)
+    upright = ImageOps.exif_transpose(file) if is_rotated else file  # It would copy every picture.
     if upright.size != file.size:
         width_px, height_px = height_px, width_px
     texts = getattr(file, "text", None)  # PNG only.
