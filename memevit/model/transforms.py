@@ -190,6 +190,16 @@ class PictureDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled for a loader process that was not forked, mapped pixels would be copied; their file is enough."""
+        mapped = self._cached is not None
+        return self.__dict__ | {"_cached": Path(self._cached.filename) if mapped else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if self._cached is not None:
+            self._cached = np.load(self._cached, mmap_mode="r")
+
     def set_epoch(self, epoch: int) -> None:
         """Vary the pictures in another way from now on."""
         self._epoch.fill_(epoch)

@@ -1,5 +1,7 @@
 """Training from cached pixels: repeatable, as good as from files, and without waiting for the device."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,15 @@ def test_a_picture_varies_by_epoch_but_not_by_batch_or_loader(pictures, kind):
     assert not torch.allclose(later, alone, atol=0.01)
     dataset.set_epoch(0)
     assert torch.allclose(finish(next(iter(loader)))["pixel_values"][4], alone, atol=1e-5)
+
+
+def test_a_loader_process_that_was_not_forked_maps_the_same_file(pictures):
+    dataset = pictures["cached"]["train"]
+    content = pickle.dumps(dataset)
+    assert len(content) < dataset._cached.nbytes / 4
+    again = pickle.loads(content)
+    assert isinstance(again._cached, np.memmap)
+    assert torch.equal(again.__getitems__([3, 1])["pixel_values"], dataset.__getitems__([3, 1])["pixel_values"])
 
 
 def test_mixing_makes_labels_of_training_pictures_soft_and_no_others(pictures, shown):
