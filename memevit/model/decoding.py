@@ -141,11 +141,12 @@ class _Decoder:
                 process_group=0,  # Ctrl-C in the terminal is for us; this process ends when the socket closes.
             )
         self._socket: Connection = ours
-        self.is_lost = False
+        self.is_lost = self._is_ready = False
         with contextlib.suppress(OSError):  # A process that died at once is noticed at the first question.
             ours.send(render)
 
     def ask(self, path: Path) -> np.ndarray | str:
+        self._wait_until_ready()
         try:
             self._socket.send(path)
             if not self._socket.poll(TIMEOUT_S):
@@ -158,6 +159,15 @@ class _Decoder:
             self.is_lost = True
             raise
 
+    def _wait_until_ready(self) -> None:
+        """A process that never came to its first file is no fault of the file."""
+        if self._is_ready:
+            return
+        try:
+            self._is_ready = self._socket.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError("a process that decodes pictures could not be started") from error
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -169,6 +179,7 @@ class _Decoder:
 def serve(socket: Connection) -> None:
     """Answer questions until the other end closes."""
     render = socket.recv()
+    socket.send(True)
     while True:
         answer = decode(socket.recv(), render)
         if isinstance(answer, str):

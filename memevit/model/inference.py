@@ -97,8 +97,8 @@ class Classifier:
         if device.type == "cuda":
             batch = batch.pin_memory()
         values = self._finish.values(batch.to(device, non_blocking=True)).to(self._model.dtype)
-        # Single precision on an accelerator without float64.
         logits = self._model(pixel_values=values).logits.float()
+        # Apple's accelerator has no float64.
         return torch.softmax(logits if device.type == "mps" else logits.double(), dim=-1)
 
 

@@ -70,6 +70,12 @@ def test_a_file_that_takes_for_ever_is_given_up(tmp_path, monkeypatch):
     assert not any(isinstance(levels, str) for levels in found[1:])
 
 
+def test_a_decoder_that_can_not_start_is_no_fault_of_the_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="could not be started"):
+        list(decoding.decoded(pictures(tmp_path, 2), SQUARE, n_processes=1))
+
+
 def test_paths_are_read_only_a_little_ahead_of_the_results(tmp_path):
     (path,) = pictures(tmp_path, 1)
     n_read = 0
