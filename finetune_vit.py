@@ -15,21 +15,27 @@ list.
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memevit import cli, files, results
 from memevit.arguments import ModelArguments, RunArguments
 from memevit.data import folds, prepared
-from memevit.evaluation import measure, metrics
-from memevit.model import backbone, folder, interruption, preflight, progress, several
-from memevit.model.recipe import FineTuningArguments
-from memevit.model.transforms import Augmentation
+from memevit.model.recipe import FineTuningArguments, RecipeArguments
+
+if TYPE_CHECKING:
+    from memevit.model import several
 
 logger = logging.getLogger(__name__)
 
 
-def main(model_args: ModelArguments, run_args: RunArguments, args: FineTuningArguments) -> None:
+def main(
+    model_args: ModelArguments, recipe_args: RecipeArguments, run_args: RunArguments, args: FineTuningArguments
+) -> None:
     """Train, choose the best checkpoint on validation, read the test split once, and write the model folder."""
+    # Trainer and metrics take seconds to import, and --help needs neither.
+    from memevit.evaluation import measure
+    from memevit.model import folder, interruption, preflight, progress, several
+
     if args.process_index:
         logging.disable(logging.INFO)  # The first process speaks for all.
     model_dir = Path(args.output_dir)
@@ -38,8 +44,8 @@ def main(model_args: ModelArguments, run_args: RunArguments, args: FineTuningArg
     by_fold = folds.splits_by_fold(model_args.dataset) if run_args.folds else {}
     runs = several.planned(args, dataset.by_name, seeds=run_args.seeds or [], folds=by_fold)
     args.seed = runs[0].seed
-    job = _job(model_args, args, dataset.class_names)
-    own = vars(model_args) | vars(run_args) | {"model_name_or_path": job.base_model}
+    job = _job(model_args, recipe_args, args, dataset)
+    own = vars(model_args) | vars(job.recipe) | vars(run_args) | {"model_name_or_path": job.base_model}
     run = folder.describe_run(own, args, fingerprint=dataset.fingerprint)
     with interruption.watched() as request:
         before = folder.unfinished(model_dir, run, overwrite=model_args.overwrite)
@@ -64,18 +70,27 @@ def main(model_args: ModelArguments, run_args: RunArguments, args: FineTuningArg
     logger.info("The model is in %s", model_dir)
 
 
-def _job(model_args: ModelArguments, args: FineTuningArguments, class_names: list[str]) -> several.Job:
+def _job(
+    model_args: ModelArguments, recipe_args: RecipeArguments, args: FineTuningArguments, dataset: prepared.Dataset
+) -> "several.Job":
+    from memevit.evaluation import metrics
+    from memevit.model import backbone, features, pixel_cache, recipe, several, training
+
     base_model = backbone.resolve(model_args.model_name_or_path, from_scratch=model_args.from_scratch)
-    args.set_default_rate(from_scratch=model_args.from_scratch)
-    n_classes = len(class_names)
+    width = backbone.width(base_model, trust_remote_code=model_args.trust_remote_code)
+    completed = recipe.complete(recipe_args, args, from_scratch=model_args.from_scratch, width=width)
+    n_classes = len(dataset.class_names)
     return several.Job(
-        load=lambda: backbone.load_for_training(
+        load=lambda: training.build_model(
             base_model,
-            class_names,
+            dataset.class_names,
+            completed,
             from_scratch=model_args.from_scratch,
             trust_remote_code=model_args.trust_remote_code,
         ),
-        augmentation=Augmentation(),
+        recipe=completed,
+        cache_dir=pixel_cache.folder_of(model_args.dataset) if model_args.pixel_cache else None,
+        store=features.Store.beside(model_args.dataset, dataset.fingerprint),
         compute_metrics=lambda predicted, true: metrics.compute(predicted, true, n_classes=n_classes),
         base_model=base_model,
         from_scratch=model_args.from_scratch,
@@ -87,8 +102,11 @@ def _limit(run_args: RunArguments) -> float | None:
 
 
 def _measure(
-    work_dir: Path, class_names: list[str], runs: list[several.Run], outcomes: dict[str, several.Outcome]
+    work_dir: Path, class_names: list[str], runs: "list[several.Run]", outcomes: "dict[str, several.Outcome]"
 ) -> dict[str, Any]:
+    from memevit.evaluation import measure
+    from memevit.model import several
+
     main_run, model = runs[0], outcomes[several.MODEL]
     seeds = {str(run.seed): outcomes[run.name].logits["test"] for run in runs if run.kind != several.FOLD}
     tested = {
@@ -109,4 +127,4 @@ def _measure(
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run(main, ModelArguments, RunArguments, FineTuningArguments, doc=__doc__))
+    raise SystemExit(cli.run(main, ModelArguments, RecipeArguments, RunArguments, FineTuningArguments, doc=__doc__))

@@ -25,11 +25,13 @@ def main(sort_args: SortArguments, paths: list[str]) -> None:
     """Classify every picture among `paths`."""
     files = rows.find_files(Path(path) for path in paths)
 
-    from memevit.model.inference import Classifier  # Takes seconds to import; a wrong path is told before that.
+    from memevit.model import decoding  # Takes seconds to import; a wrong path is told before that.
+    from memevit.model.inference import Classifier
 
     classifier = Classifier.load(sort_args.model)
     names = classifier.class_names
-    found = classifier.classify(files, batch_size=sort_args.batch_size)
+    n_processes = sort_args.num_proc or decoding.n_cores()
+    found = classifier.classify(files, batch_size=sort_args.batch_size, n_processes=n_processes)
     with rows.writer(sort_args.output, sort_args.format, names) as write:
         counts = rows.write_all(
             (rows.row_of(str(one.path), names, one.probabilities, one.problem) for one in tqdm(found, unit="image")),

@@ -97,6 +97,12 @@ class ModelArguments:
         default=False, metadata={"help": "Random weights: only the configuration of the backbone is used."}
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Run Python code that comes with the backbone."})
+    pixel_cache: bool = field(
+        default=True,
+        metadata={
+            "help": "Decode every picture once, into DATASET.cache/, where the disk has room; else in every epoch."
+        },
+    )
     overwrite: bool = field(default=False, metadata={"help": "Replace a finished or unfinished model."})
 
 
@@ -134,7 +140,10 @@ class SortArguments:
     output: Path | None = field(default=None, metadata={"help": "File for the rows; standard output by default."})
     format: Literal["csv", "jsonl"] = field(default="csv", metadata={"help": "How a row is written."})
     batch_size: int = field(default=32, metadata={"help": "Pictures that the model sees at once."})
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"--batch_size must be at least 1, got {self.batch_size}.")
+        if self.num_proc is not None and self.num_proc < 1:
+            raise UserError(f"--num_proc must be at least 1, got {self.num_proc}.")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from memevit.errors import Interrupted, UserError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # As shells count: 128 and the number of the signal of Ctrl-C.
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -41,8 +42,8 @@ def run(
         positional: arguments without a flag.
 
     Returns:
-        0 on success, 2 when the user can fix the problem, 128 plus its number after a signal that was answered with a
-        checkpoint (130 Ctrl-C, 143 SIGTERM). Anything else is a bug and keeps its traceback.
+        0 on success, 2 when the user can fix the problem, 130 after Ctrl-C and 143 after a SIGTERM that was answered
+        with a checkpoint (128 plus the signal's number). Anything else is a bug and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -54,6 +55,9 @@ def run(
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return stop.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # The reader of our output (`| head`) has gone, and that is its right.
         sys.stderr.close()
     return 0

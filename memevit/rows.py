@@ -54,8 +54,7 @@ def writer(output: Path | None, row_format: str, class_names: list[str]) -> Iter
         UserError: `output` can't be written.
     """
     if output is None:
-        yield _write_to(sys.stdout, row_format, class_names)
-        sys.stdout.flush()
+        yield _at_once(_write_to(sys.stdout, row_format, class_names))
         return
     partial = output.with_name(f".{output.name}.part")
     try:
@@ -68,6 +67,14 @@ def writer(output: Path | None, row_format: str, class_names: list[str]) -> Iter
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _at_once(write: Write) -> Write:
+    def write_through(row: dict[str, Any]) -> None:
+        write(row)
+        sys.stdout.flush()  # Whoever reads a pipe sees a row when it is known.
+
+    return write_through
 
 
 def _write_to(text: TextIO, row_format: str, class_names: list[str]) -> Write:

@@ -83,9 +83,9 @@ def run_data_prep(*argv):
 def run_finetune(*argv):
     import finetune_vit
     from memevit.arguments import ModelArguments, RunArguments
-    from memevit.model.recipe import FineTuningArguments
+    from memevit.model.recipe import FineTuningArguments, RecipeArguments
 
-    return run_script(finetune_vit, *argv, groups=(ModelArguments, RunArguments, FineTuningArguments))
+    return run_script(finetune_vit, *argv, groups=(ModelArguments, RecipeArguments, RunArguments, FineTuningArguments))
 
 
 def run_sort(*argv):

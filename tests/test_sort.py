@@ -2,8 +2,15 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 from tests.conftest import draw_picture, run_sort
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_file_is_a_row_in_order_and_a_broken_one_has_its_reason(tmp_path, trained):
@@ -49,3 +56,21 @@ def test_batches_do_not_change_what_is_said(tmp_path, trained, capsys):
         found.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
     for one, other in zip(*found, strict=True):
         assert abs(one["p_moss"] - other["p_moss"]) < 1e-5
+
+
+def test_rows_stream_and_ctrl_c_ends_it_cleanly(tmp_path, trained):
+    """A pipe that nobody writes to keeps its decoder waiting; the rows before it are there all the same."""
+    for seed in range(3):
+        draw_picture(seed).save(tmp_path / f"{seed}.png")
+    os.mkfifo(tmp_path / "never.png")
+    files = [*(tmp_path / f"{seed}.png" for seed in range(3)), tmp_path / "never.png"]
+    command = ["sort_memes.py", "--model", trained, "--format", "jsonl", "--batch_size", "1", "--num_proc", "2", *files]
+    done = subprocess.Popen(
+        [sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert [json.loads(done.stdout.readline())["file"] for _ in range(2)] == [str(path) for path in files[:2]]
+    done.send_signal(signal.SIGINT)
+    _, said = done.communicate(timeout=60)
+    assert done.returncode == 130
+    assert said.splitlines()[-1] == "stopped"
+    assert "Traceback" not in said

@@ -8,13 +8,19 @@ from transformers import Trainer, TrainingArguments
 
 from memevit.errors import UserError
 
+_CHECK_EVERY = 10  # Steps on an accelerator, where reading a loss makes the host wait.
+
 
 class GuardedTrainer(Trainer):
-    """Stops at the first loss that is not finite; `args.logging_nan_inf_filter`, which hides such a loss, is off."""
+    """Stops at the first loss that is not finite; `args.logging_nan_inf_filter`, which hides such a loss, is off.
+
+    On an accelerator losses are looked at a few together, and always before a checkpoint is written.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.args.logging_nan_inf_filter = False
+        self._unseen: list[tuple[int, float, torch.Tensor]] = []  # Step, learning rate, loss.
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass.
@@ -23,9 +29,20 @@ class GuardedTrainer(Trainer):
             UserError: the loss is not finite.
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if not torch.isfinite(loss):
-            raise UserError(explanation(float(loss), self.state.global_step + 1, self._get_learning_rate(), self.args))
+        self._unseen.append((self.state.global_step + 1, self._get_learning_rate(), loss.detach()))
+        if loss.device.type == "cpu" or len(self._unseen) == _CHECK_EVERY:
+            self._require_finite()
         return loss
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self._require_finite()
+        super()._save_checkpoint(*args, **kwargs)
+
+    def _require_finite(self) -> None:
+        unseen, self._unseen = self._unseen, []
+        for step, rate, loss in unseen:
+            if not torch.isfinite(loss):
+                raise UserError(explanation(float(loss), step, rate, self.args))
 
 
 def explanation(loss: float, step: int, rate: float, args: TrainingArguments) -> str:

@@ -1,5 +1,6 @@
 """Probabilities for pictures, the same as those of `pipeline("image-classification")`."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,9 +12,9 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from memevit import pixels
 from memevit.errors import UserError
-from memevit.model.transforms import pixel_values
+from memevit.model import decoding
+from memevit.model.transforms import Finish, Pixels
 
 
 def best_device() -> torch.device:
@@ -36,7 +37,8 @@ class Classifier:
 
     def __init__(self, model: PreTrainedModel, image_processor: BaseImageProcessor) -> None:
         self._model = model.eval()
-        self._image_processor = image_processor
+        self._shown = Pixels.of(image_processor)
+        self._finish = Finish(self._shown)
         self.class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
 
     @classmethod
@@ -62,29 +64,50 @@ class Classifier:
             ) from error
         return cls(model.to(device or best_device()), image_processor)
 
-    @torch.inference_mode()
     def probabilities(self, images: list[Image.Image]) -> np.ndarray:
         """[n, C] probabilities in float64 of RGB pictures."""
-        inputs = pixel_values(images, self._image_processor).to(self._model.device, self._model.dtype)
-        logits = self._model(pixel_values=inputs).logits
-        return torch.softmax(logits.double(), dim=-1).cpu().numpy()
+        return self._launched([self._shown.render(image) for image in images]).cpu().numpy()
 
-    def classify(self, paths: Iterable[Path], *, batch_size: int = 32) -> Iterator[Classification]:
-        """One result per file, in order; a file that can't be decoded gives one with a `problem`."""
-        remaining = iter(paths)
-        while batch := list(islice(remaining, batch_size)):
-            loaded = [_load(path) for path in batch]
-            images = [image for image in loaded if isinstance(image, Image.Image)]
-            rows = iter(self.probabilities(images) if images else ())
-            for path, image in zip(batch, loaded, strict=True):
-                if isinstance(image, Image.Image):
-                    yield Classification(path, next(rows))
-                else:
-                    yield Classification(path, None, image)
+    def classify(
+        self, paths: Iterable[Path], *, batch_size: int = 32, n_processes: int = 0
+    ) -> Iterator[Classification]:
+        """One result per file, in order; a file that can't be decoded gives one with a `problem`.
+
+        Args:
+            paths: read as results are taken.
+            batch_size: pictures that the model sees at once.
+            n_processes: that decode, so that a file which crashes its decoder is only a problem; 0 decodes here.
+        """
+        found = decoding.decoded(paths, self._shown.render, n_processes=n_processes)
+        with contextlib.closing(found):
+            before: tuple[list, torch.Tensor | None] = ([], None)
+            while batch := list(islice(found, batch_size)):
+                levels = [one for _, one in batch if not isinstance(one, str)]
+                # The device has its next work before the host waits for its last.
+                now = (batch, self._launched(levels) if levels else None)
+                yield from _results(*before)
+                before = now
+            yield from _results(*before)
+
+    @torch.inference_mode()
+    def _launched(self, levels: list[np.ndarray]) -> torch.Tensor:
+        """[n, C] probabilities, on the device and perhaps not yet computed."""
+        batch = torch.from_numpy(np.stack(levels))
+        device = self._model.device
+        if device.type == "cuda":
+            batch = batch.pin_memory()
+        values = self._finish.values(batch.to(device, non_blocking=True)).to(self._model.dtype)
+        logits = self._model(pixel_values=values).logits.float()
+        # Apple's accelerator has no float64.
+        return torch.softmax(logits if device.type == "mps" else logits.double(), dim=-1)
 
 
-def _load(path: Path) -> Image.Image | str:
-    try:
-        return pixels.load_image(path)
-    except pixels.UnreadableImageError as error:
-        return str(error)
+def _results(
+    batch: list[tuple[Path, np.ndarray | str]], probabilities: torch.Tensor | None
+) -> Iterator[Classification]:
+    rows = iter(() if probabilities is None else probabilities.double().cpu().numpy())
+    for path, levels in batch:
+        if isinstance(levels, str):
+            yield Classification(path, None, levels)
+        else:
+            yield Classification(path, next(rows))

@@ -14,11 +14,12 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files
-from memevit.model import checkpoints, outcome, precision, preflight, training
+from memevit.model import checkpoints, features, outcome, precision, preflight, training, transforms
 from memevit.model.interruption import StopRequest
 from memevit.model.outcome import Outcome
 from memevit.model.preflight import Plan
-from memevit.model.transforms import Augmentation, PictureDataset
+from memevit.model.recipe import RecipeArguments
+from memevit.model.transforms import Finish, PictureDataset, Pixels
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +49,13 @@ class Job:
     """What all runs have in common.
 
     `load` gives an untrained model and its image processor, `compute_metrics` values by name from predicted and true
-    class ids, both [n].
+    class ids, both [n]. Decoded pixels are kept in `cache_dir` unless it is None, features in `store`.
     """
 
     load: Callable[[], tuple[PreTrainedModel, BaseImageProcessor]]
-    augmentation: Augmentation
+    recipe: RecipeArguments
+    cache_dir: Path | None
+    store: features.Store
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     base_model: str
     from_scratch: bool
@@ -102,11 +105,13 @@ def rehearse(
     model, image_processor = job.load()
     if before is not None:
         return Plan.of(before), model
-    train = runs[0].splits["train"]
+    train, augmentation = runs[0].splits["train"], job.recipe.augmentation
+    shown = Pixels.of(image_processor)
+    pictures = PictureDataset(train.paths, train.labels, shown, augmentation, seed=runs[0].seed)
+    finish = Finish(shown, augmentation)
 
     def load(n: int) -> torch.Tensor:
-        pictures = PictureDataset(train.paths[:n], train.labels[:n], image_processor, job.augmentation)
-        return torch.stack([pictures[position]["pixel_values"] for position in range(n)])
+        return finish(pictures.__getitems__(list(range(n))))["pixel_values"]
 
     counts = {name: len(split.labels) for name, split in runs[0].splits.items()}
     limit_each_s = None if limit_s is None else limit_s / len(runs)
@@ -182,10 +187,8 @@ def _attempt(
     run_dir = Path(args.output_dir)
     set_seed(run.seed)
     model, image_processor = job.load()
-    pictures = {
-        name: PictureDataset(split.paths, split.labels, image_processor, job.augmentation if name == "train" else None)
-        for name, split in run.splits.items()
-    }
+    shown, augmentation = Pixels.of(image_processor), job.recipe.augmentation
+    pictures = transforms.datasets(run.splits, shown, augmentation, seed=run.seed, cache_dir=job.cache_dir)
     with args.main_process_first(local=False):
         if args.process_index == 0:
             run_dir.mkdir(parents=True, exist_ok=True)
@@ -198,15 +201,24 @@ def _attempt(
         model,
         image_processor,
         args,
+        job.recipe,
         train=pictures["train"],
         validation=pictures["validation"],
+        finish=Finish(shown, augmentation, job.recipe.mixing, n_classes=model.config.num_labels),
         compute_metrics=job.compute_metrics,
         checkpoint=checkpoint,
         request=request,
         title=title,
     )
     try:
-        sections = training.train(trainer, checkpoint, base_model=job.base_model, from_scratch=job.from_scratch)
+        sections = training.train(
+            trainer,
+            job.recipe,
+            checkpoint,
+            base_model=job.base_model,
+            from_scratch=job.from_scratch,
+            store=job.store,
+        )
     except Exception as error:
         if files.is_disk_full(error):
             checkpoints.remove_unfinished(run_dir)

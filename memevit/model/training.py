@@ -2,72 +2,150 @@
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments, default_data_collator
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalPrediction
 
-from memevit.model import backbone, checkpoints, preflight, progress, randomness
+from memevit.model import (
+    averaging,
+    backbone,
+    balance,
+    checkpoints,
+    features,
+    feed,
+    lora,
+    optimizer,
+    preflight,
+    progress,
+    resolution,
+)
 from memevit.model.checkpoints import CheckpointKeeper
 from memevit.model.guard import GuardedTrainer
 from memevit.model.interruption import StopCallback, StopRequest
-from memevit.model.transforms import PictureDataset
+from memevit.model.recipe import RecipeArguments
+from memevit.model.transforms import Finish, PictureDataset, as_batch
+from memevit.model.tuner import FineTuner
 
 logger = logging.getLogger(__name__)
+
+
+class PictureTrainer(feed.FinishingTrainer, FineTuner, GuardedTrainer):
+    """Finishes batches on the device, trains each layer at its own rate, and notices a loss that is no number."""
+
+
+def build_model(
+    base_model: str, class_names: list[str], recipe: RecipeArguments, *, from_scratch: bool, trust_remote_code: bool
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """A backbone with a head, of which training changes what the recipe says, and its image processor.
+
+    Args:
+        base_model: a Hub id or a local folder.
+        class_names: position is the label.
+        recipe: completed.
+        from_scratch: random weights.
+        trust_remote_code: run the code that comes with the backbone.
+    """
+    model, image_processor = backbone.load_for_training(
+        base_model,
+        class_names,
+        from_scratch=from_scratch,
+        image_size=recipe.image_size,
+        trust_remote_code=trust_remote_code,
+    )
+    backbone.restrict(
+        model, only_head=recipe.is_probe, n_frozen_blocks=recipe.n_frozen_blocks, lora_rank=recipe.lora_rank
+    )
+    return model, image_processor
 
 
 def build_trainer(
     model: PreTrainedModel,
     image_processor: BaseImageProcessor,
     args: TrainingArguments,
+    recipe: RecipeArguments,
     *,
     train: PictureDataset,
     validation: PictureDataset,
+    finish: Finish,
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]],
     checkpoint: Path | None,
     request: StopRequest,
     title: str = "",
-) -> Trainer:
+) -> PictureTrainer:
     """A Trainer for pictures that can be stopped and go on at any step.
 
     Args:
         model: with a head for the classes of the datasets.
         image_processor: saved with every checkpoint.
         args: the Trainer's own arguments; changed.
+        recipe: completed.
         train: varied pictures.
         validation: pictures as in evaluation.
+        finish: makes values of the levels that the datasets give, on the device of the model.
         compute_metrics: from predicted and true class ids, both [n], to values by name.
         checkpoint: where training goes on, None to begin.
         request: to stop.
         title: of the progress bar.
     """
     _keep_parameter_names(model)
+    feed.never_wait(args)
+    feed.choose_attention(model, args)
 
     def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
         logits, labels = prediction
         return compute_metrics(np.argmax(logits, axis=-1), labels)
 
-    repeatable = randomness.Repeatable(train, seed=args.seed)
+    n_classes = model.config.num_labels
+    chosen = balance.chosen(recipe.class_balance, train.labels, n_classes=n_classes)
     keeper = CheckpointKeeper(n_newest=args.save_total_limit, seconds_before=checkpoints.seconds_until(checkpoint))
     args.save_total_limit = None  # The keeper's: it removes an old checkpoint only when the new one is safe.
     args.restore_callback_states_from_checkpoint = True  # Early stopping counts on after an interruption.
-    trainer = GuardedTrainer(
+    trainer = PictureTrainer(
+        finish=finish,
+        rate_of=optimizer.rates(
+            model, rate=args.learning_rate, layer_decay=recipe.layer_decay, head_factor=recipe.head_factor
+        ),
+        order=balance.BalancedOrder(train.labels, seed=args.seed) if chosen == "sampler" else None,
+        compute_loss_func=balance.ClassificationLoss(
+            chosen,
+            balance.class_weights(train.labels, n_classes=n_classes),
+            label_smoothing=args.label_smoothing_factor,
+        ),
+        callbacks=[feed.EpochCallback(train), *_callbacks(recipe, args), keeper, StopCallback(request)],
         model=model,
         args=args,
-        train_dataset=repeatable,
+        train_dataset=train,
         eval_dataset=validation,
         processing_class=image_processor,
         compute_metrics=metrics_of,
-        data_collator=repeatable.collator(default_data_collator),
-        callbacks=[randomness.EpochCallback(repeatable), keeper, StopCallback(request)],
+        data_collator=as_batch,
     )
     progress.show_on(trainer, title)
     return trainer
+
+
+def _callbacks(recipe: RecipeArguments, args: TrainingArguments) -> list[TrainerCallback]:
+    chosen: list[TrainerCallback] = []
+    if recipe.early_stopping:
+        chosen.append(EarlyStoppingCallback(recipe.early_stopping))
+    if recipe.average_checkpoints > 1:
+        greater_is_better = bool(args.greater_is_better)
+        chosen.append(averaging.BestWeights(recipe.average_checkpoints, greater_is_better=greater_is_better))
+    return chosen
 
 
 def _keep_parameter_names(model: PreTrainedModel) -> None:
@@ -80,40 +158,69 @@ def _keep_parameter_names(model: PreTrainedModel) -> None:
     model.save_pretrained = functools.partial(model.save_pretrained, save_original_format=False)
 
 
-def train(trainer: Trainer, checkpoint: Path | None, *, base_model: str, from_scratch: bool) -> dict[str, Any]:
+def train(
+    trainer: PictureTrainer,
+    recipe: RecipeArguments,
+    checkpoint: Path | None,
+    *,
+    base_model: str,
+    from_scratch: bool,
+    store: features.Store,
+) -> dict[str, Any]:
     """Train, end with the best checkpoint, and return the sections `training` and `history` of results.json.
 
     Args:
         trainer: from `build_trainer`.
+        recipe: completed.
         checkpoint: where training goes on, None to begin.
         base_model: name of the backbone, for the record.
         from_scratch: whether it started from random weights.
+        store: where features for a linear probe are kept.
     """
+    start = time.monotonic()
+    if recipe.is_probe or (recipe.probe_first and checkpoint is None):
+        labels, n_classes = trainer.train_dataset.labels, trainer.model.config.num_labels
+        chosen = balance.chosen(recipe.class_balance, labels, n_classes=n_classes)
+        features.fit_head(trainer, store, weighted=chosen != "none")
+    seconds = time.monotonic() - start
+    averaged = []
+    if not recipe.is_probe:
+        seconds += _train_weights(trainer, checkpoint)
+        if recipe.average_checkpoints > 1:
+            averaged = averaging.take_mean_if_better(trainer)
+    section = _record(trainer, recipe, seconds) | {"averaged_steps": averaged}
+    section |= {"from_scratch": from_scratch, "base_model": base_model}
+    return {"training": section, "history": _history(trainer.state.log_history)}
+
+
+def _train_weights(trainer: PictureTrainer, checkpoint: Path | None) -> float:
+    """Train by gradient descent, end with the best checkpoint, and return the seconds, also those of earlier parts."""
     if checkpoint is not None and checkpoints.is_last(checkpoint) and not trainer.is_fsdp_enabled:
         _take_best(trainer, checkpoint)
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     (keeper,) = (callback for callback in trainer.callback_handler.callbacks if isinstance(callback, CheckpointKeeper))
-    seconds = keeper.seconds
+    return keeper.seconds
+
+
+def _record(trainer: PictureTrainer, recipe: RecipeArguments, seconds: float) -> dict[str, Any]:
     state, args = trainer.state, trainer.args
     total, trainable = backbone.n_parameters(trainer.accelerator.unwrap_model(trainer.model))
-    training = {
+    return {
         "seconds": round(seconds, 1),
         "hardware": hardware(args),
         "n_steps": state.global_step,
         "n_epochs": round(state.epoch or 0.0, 2),
         "best_step": state.best_global_step or state.global_step,
+        "method": method(recipe),
         "n_parameters": total,
         "n_trainable_parameters": trainable,
         "learning_rate": args.learning_rate,
         "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "seed": args.seed,
-        "from_scratch": from_scratch,
-        "base_model": base_model,
-        "image_size": image_size(trainer.processing_class),
+        "image_size": resolution.side_of(trainer.processing_class),
     }
-    return {"training": training, "history": _history(state.log_history)}
 
 
 def _take_best(trainer: Trainer, checkpoint: Path) -> None:
@@ -130,10 +237,14 @@ def _history(log: list[dict[str, Any]]) -> list[dict[str, float]]:
     return [row for row in rows if "train_loss" in row or "eval_loss" in row]
 
 
-def image_size(image_processor: BaseImageProcessor) -> int:
-    """Side in pixels of the square that the model sees."""
-    size = image_processor.size
-    return int(size.get("height") or size.get("shortest_edge"))
+def method(recipe: RecipeArguments) -> str:
+    """What was trained, as a reader would name it."""
+    if recipe.is_probe:
+        return "linear probe"
+    if recipe.lora_rank:
+        return f"LoRA of rank {recipe.lora_rank}"
+    frozen = recipe.n_frozen_blocks
+    return "all weights" if frozen is None else f"all weights above block {frozen}"
 
 
 def hardware(args: TrainingArguments) -> str:
@@ -155,7 +266,7 @@ def predict_logits(trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
     found = []
     with torch.inference_mode():
         for batch in trainer.get_test_dataloader(dataset):
-            logits = model(pixel_values=batch["pixel_values"].to(accelerator.device)).logits
+            logits = model(pixel_values=trainer.finished(batch)["pixel_values"]).logits
             found.append(accelerator.gather_for_metrics(logits).float().cpu())
     return torch.cat(found).double().numpy()
 
@@ -163,6 +274,7 @@ def predict_logits(trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
 def save(trainer: Trainer, image_processor: BaseImageProcessor, model_dir: Path) -> None:
     """Write model and image processor as an ordinary Transformers checkpoint in fp32; called by all processes."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    lora.merge(model)
     weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else model.state_dict()
     if not trainer.is_world_process_zero():
         return

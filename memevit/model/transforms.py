@@ -1,57 +1,170 @@
-"""From files to `pixel_values`, all by the image processor that is saved with the model."""
+"""From files to `pixel_values`: which pixels the saved image processor shows, and how training varies them.
 
-from collections.abc import Sequence
+A picture travels as uint8 levels [3, H, W], the pixels of the image processor before it rescales and normalises. The
+rest is done in batches on the device of the model by `Finish`.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import PIL
 import torch
-from PIL import Image, ImageEnhance
+import transformers
+from PIL import Image
 from torch.utils.data import Dataset
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import pixels
+from memevit.errors import UserError
+from memevit.model import augment, pixel_cache
+from memevit.model.augment import Augmentation, Mixing
+from memevit.model.geometry import Enlarged, Geometry, Render
+
+__all__ = ["Augmentation", "Finish", "Mixing", "PictureDataset", "Pixels", "datasets", "pixel_values"]
+
+logger = logging.getLogger(__name__)
+
+_PROBE_SIZES = ((640, 480), (97, 233), (333, 333), (1200, 90))
+_MAX_DEVIATION = 1e-5  # Of normalised values, which are about 1; the float32 sums of two libraries differ by 1e-7.
+_MAX_LEVELS_APART = 3.0  # Mean over a picture, between what is seen and what a cached picture shows of it.
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """How a training picture is varied. Nothing is mirrored, for memes carry text.
+class ByProcessor:
+    """Levels by the image processor itself, where `Geometry` has no words for what it does."""
 
-    `min_area` is the smallest share of the picture that a crop keeps, `max_stretch` the largest change of its
-    proportions, `colour` the largest relative change of brightness, contrast and saturation, `erasing` the probability
-    that a patch is erased.
+    image_processor: BaseImageProcessor
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """[3, H, W] uint8 levels of an RGB picture."""
+        given = self.image_processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")
+        levels = np.asarray(given["pixel_values"][0])
+        if not np.array_equal(levels, levels.astype(np.uint8)):
+            raise ValueError("the image processor gives no whole levels from 0 to 255")
+        return np.ascontiguousarray(levels.astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image processor taken apart: which levels it shows, and the linear function that makes values of them.
+
+    `scale` and `offset` are one number per channel. `geometry` is None where only the processor knows.
     """
 
-    min_area: float = 0.6
-    max_stretch: float = 1.2
-    colour: float = 0.2
-    erasing: float = 0.0
+    render: Render
+    geometry: Geometry | None
+    size: tuple[int, int]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    resample: int
+    settings: str
 
-    def __call__(self, image: Image.Image, random: np.random.Generator) -> Image.Image:
-        """A varied copy of an RGB picture."""
-        image = image.crop(self._box(image.size, random))
-        for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            if self.colour:
-                image = enhancer(image).enhance(1.0 + float(random.uniform(-self.colour, self.colour)))
-        return image
+    @classmethod
+    def of(cls, image_processor: BaseImageProcessor) -> "Pixels":
+        """Take `image_processor` apart and see on drawn pictures that the parts do the same.
 
-    def _box(self, size: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
-        area = float(random.uniform(self.min_area, 1.0))
-        stretch = float(np.exp(random.uniform(-1.0, 1.0) * np.log(self.max_stretch)))
-        width = max(1, min(size[0], round(size[0] * (area * stretch) ** 0.5)))
-        height = max(1, min(size[1], round(size[1] * (area / stretch) ** 0.5)))
-        left = int(random.integers(0, size[0] - width + 1))
-        top = int(random.integers(0, size[1] - height + 1))
-        return left, top, left + width, top + height
+        Raises:
+            UserError: it does more than resize, crop, rescale and normalise.
+        """
+        probes = [_probe(size) for size in _PROBE_SIZES]
+        expected = [_values(probe, image_processor) for probe in probes]
+        for render in filter(None, (Geometry.of(image_processor), ByProcessor(image_processor))):
+            try:
+                levels = [render(probe) for probe in probes]
+                scale, offset = _line(levels, expected)
+            except (ValueError, TypeError, MemoryError) as error:
+                logger.debug("%s is not what the image processor does: %s", render, error)
+                continue
+            is_known = isinstance(render, Geometry)
+            versions = f"Pillow {PIL.__version__}" + ("" if is_known else f" Transformers {transformers.__version__}")
+            return cls(
+                render=render,
+                geometry=render if is_known and _enlarges_well(render, probes) else None,
+                size=levels[0].shape[1:],
+                scale=scale,
+                offset=offset,
+                resample=int(getattr(image_processor, "resample", None) or Image.Resampling.BILINEAR),
+                settings=f"{versions} {render if is_known else image_processor.to_json_string()}",
+            )
+        raise UserError(
+            f"{type(image_processor).__name__} does more than resize, crop, rescale and normalise pictures to one "
+            "size, so its model can't be used here. Choose another backbone."
+        )
 
 
-@dataclass(frozen=True)
-class Mixing:
-    """How training pictures are mixed: parameters of the Beta distributions of mixup and cutmix, 0 for never."""
+def _probe(size: tuple[int, int]) -> Image.Image:
+    """A picture of smooth and of sharp parts in all levels."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR)).copy()
+    image[: size[1] // 3] = random.integers(0, 256, (size[1] // 3, size[0], 3), dtype=np.uint8)
+    return Image.fromarray(image)
 
-    mixup: float = 0.0
-    cutmix: float = 0.0
+
+def _values(image: Image.Image, image_processor: BaseImageProcessor) -> np.ndarray:
+    return pixel_values([image], image_processor)[0].double().numpy()
+
+
+def _line(levels: list[np.ndarray], expected: list[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset per channel that make `expected` of `levels`, each a list of [3, H, W]."""
+    if len({one.shape for one in [*levels, *expected]}) != 1:
+        raise ValueError("pictures of different shapes")
+    seen = np.stack(levels).astype(np.float64).transpose(1, 0, 2, 3).reshape(3, -1)
+    wanted = np.stack(expected).transpose(1, 0, 2, 3).reshape(3, -1)
+    lines = np.array([np.polyfit(x, y, 1) for x, y in zip(seen, wanted, strict=True)])
+    deviation = np.abs(lines[:, :1] * seen + lines[:, 1:] - wanted).max()
+    if deviation > _MAX_DEVIATION * max(1.0, np.abs(wanted).max()):
+        raise ValueError(f"values differ by {deviation:.2g}")
+    return tuple(lines[:, 0].tolist()), tuple(lines[:, 1].tolist())
+
+
+def _enlarges_well(geometry: Geometry, probes: list[Image.Image]) -> bool:
+    """Whether `Enlarged` shows the part of a picture that `geometry` shows, apart from rounding."""
+    for probe in probes:
+        shown = geometry(probe)
+        again = Enlarged(geometry, shown.shape[1:])(probe)
+        if np.abs(shown.astype(float) - again).mean() > _MAX_LEVELS_APART:
+            return False
+    return True
+
+
+class Split(Protocol):
+    """One split: where its pictures are and their class ids."""
+
+    paths: list[Path]
+    labels: list[int]
+
+
+def datasets(
+    splits: Mapping[str, Split],
+    shown: Pixels,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    cache_dir: Path | None = None,
+    n_processes: int | None = None,
+) -> dict[str, "PictureDataset"]:
+    """A dataset per split, varied in `train`, as in evaluation in the others.
+
+    Args:
+        splits: by name.
+        shown: the image processor, taken apart.
+        augmentation: how training pictures are varied.
+        seed: of that.
+        cache_dir: where decoded pixels are kept; None decodes every picture in every epoch.
+        n_processes: that decode them; one per core by default.
+    """
+    made = {}
+    for name, split in splits.items():
+        varied = augmentation if name == "train" else None
+        made[name] = PictureDataset(split.paths, split.labels, shown, varied, seed=seed)
+        if cache_dir is not None:
+            made[name].keep_decoded(name, cache_dir, n_processes=n_processes)
+    return made
 
 
 class PictureDataset(Dataset):
@@ -61,25 +174,130 @@ class PictureDataset(Dataset):
         self,
         paths: Sequence[Path],
         labels: Sequence[int],
-        image_processor: BaseImageProcessor,
+        shown: Pixels,
         augmentation: Augmentation | None = None,
+        *,
+        seed: int = 0,
     ) -> None:
         self.paths = list(paths)
         self.labels = list(labels)
-        self._image_processor = image_processor
+        self._shown = shown
         self._augmentation = augmentation
+        self._seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # Workers of the loader see it change.
+        self._cached: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        """`pixel_values` [3, H, W] and the label of one picture."""
-        image = pixels.load_image(self.paths[position])
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled for a loader process that was not forked, mapped pixels would be copied; their file is enough."""
+        mapped = self._cached is not None
+        return self.__dict__ | {"_cached": Path(self._cached.filename) if mapped else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if self._cached is not None:
+            self._cached = np.load(self._cached, mmap_mode="r")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Vary the pictures in another way from now on."""
+        self._epoch.fill_(epoch)
+
+    def keep_decoded(self, name: str, cache_dir: Path, *, n_processes: int | None = None) -> None:
+        """Decode all pictures into `cache_dir`, or find them there; without room on the disk nothing changes."""
+        render, size = self._shown.render, self._shown.size
         if self._augmentation is not None:
-            # Torch's generator is the one that the loader seeds, per epoch and worker.
-            random = np.random.default_rng(int(torch.randint(2**62, (1,))))
-            image = self._augmentation(image, random)
-        return {"pixel_values": pixel_values([image], self._image_processor)[0], "labels": self.labels[position]}
+            if self._shown.geometry is None:
+                logger.warning("This image processor has no known geometry: pictures are decoded in every epoch.")
+                return
+            size = tuple(round(side * self._augmentation.margin) for side in size)
+            render = Enlarged(self._shown.geometry, size)
+        request = pixel_cache.Request(name, self.paths, render, (3, *size), f"{self._shown.settings} {render}")
+        self._cached = pixel_cache.open_or_build(request, cache_dir, n_processes=n_processes)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """`pixel_values` [3, H, W] uint8, the label, and draws and crop for training, of one picture."""
+        return {name: values[0] for name, values in self.__getitems__([position]).items()}
+
+    def __getitems__(self, positions: list[int]) -> dict[str, torch.Tensor]:
+        """A batch, made at once: `pixel_values` [B, 3, H, W] uint8, `labels` [B], `draws` and `crops` for training."""
+        batch = {"labels": torch.tensor([self.labels[position] for position in positions])}
+        crops = None
+        if self._augmentation is not None:
+            draws = augment.draw(self._seed, int(self._epoch.numpy()), np.asarray(positions))
+            crops = self._augmentation.crops(draws)
+            batch["draws"] = torch.from_numpy(draws)
+        if self._cached is None:
+            chosen = [None] * len(positions) if crops is None else crops
+            levels = [self._decode(position, crop) for position, crop in zip(positions, chosen, strict=True)]
+            return {"pixel_values": torch.from_numpy(np.stack(levels)), **batch}
+        if crops is not None:
+            batch["crops"] = torch.from_numpy(crops.astype(np.float32))
+        return {"pixel_values": torch.from_numpy(self._cached[positions]), **batch}
+
+    def _decode(self, position: int, crop: np.ndarray | None) -> np.ndarray:
+        image = pixels.load_image(self.paths[position])
+        if crop is not None:
+            image = image.crop(_box(crop, image.size))
+        return self._shown.render(image)
+
+
+def _box(crop: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    width, height = max(1, round(crop[2] * size[0])), max(1, round(crop[3] * size[1]))
+    left, top = min(round(crop[0] * size[0]), size[0] - width), min(round(crop[1] * size[1]), size[1] - height)
+    return left, top, left + width, top + height
+
+
+class Finish:
+    """From a batch of levels to what the model sees, on the device where the batch is."""
+
+    def __init__(
+        self,
+        shown: Pixels,
+        augmentation: Augmentation | None = None,
+        mixing: Mixing | None = None,
+        *,
+        n_classes: int = 0,
+    ) -> None:
+        self._shown = shown
+        self._augmentation = augmentation or Augmentation(colour=0.0)
+        self._mixer = augment.Mixer(mixing, n_classes) if mixing and mixing.is_on else None
+        self._lines: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def values(self, levels: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] float32 values of levels."""
+        if levels.device not in self._lines:  # Once per device: a copy in every step would make the host wait.
+            line = torch.tensor([self._shown.scale, self._shown.offset], device=levels.device)
+            self._lines[levels.device] = tuple(line[:, :, None, None].unbind())
+        scale, offset = self._lines[levels.device]
+        return levels.float() * scale + offset
+
+    @torch.no_grad()
+    def __call__(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A batch of `PictureDataset` as arguments of the model; one of other origin passes unchanged."""
+        levels = batch["pixel_values"]
+        if levels.dtype != torch.uint8:
+            return batch
+        rest = {name: value for name, value in batch.items() if name not in ("pixel_values", "draws", "crops")}
+        draws = batch.get("draws")
+        if draws is None:
+            return {"pixel_values": self.values(levels), **rest}
+        if "crops" in batch:
+            levels = augment.cropped(levels, batch["crops"], self._shown.size, self._shown.resample)
+        if self._augmentation.colour:
+            levels = augment.recoloured(levels.float(), draws, self._augmentation.colour)
+        values = self.values(levels.clamp(0, 255))
+        if self._augmentation.erasing:
+            values = augment.erased(values, draws, self._augmentation.erasing)
+        if self._mixer is not None:
+            values, rest["labels"] = self._mixer(values, rest["labels"], draws)
+        return {"pixel_values": values, **rest}
+
+
+def as_batch(batch: dict[str, torch.Tensor] | list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Collate what `PictureDataset` gives, which is a batch already when the loader asks for many at once."""
+    return batch if isinstance(batch, dict) else torch.utils.data.default_collate(batch)
 
 
 def pixel_values(images: list[Image.Image], image_processor: BaseImageProcessor) -> torch.Tensor:

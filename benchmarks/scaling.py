@@ -1,0 +1,120 @@
+"""Whether time per picture and memory stay flat from a thousand pictures to a hundred thousand.
+
+    python -m benchmarks.scaling
+    python -m benchmarks.scaling --sizes 500 2000 --processes 1 2
+
+For every number of pictures: data_prep.py, then finetune_vit.py for one epoch with a small network, each in a process
+of its own; then the largest again with the other numbers of processes. Prints milliseconds per picture and peak memory
+and writes benchmarks/results/scaling_DEVICE.json.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks import timing
+from memevit import cli
+from memevit.model.decoding import n_cores
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class ScalingBenchmarkArguments:
+    """How many pictures, and how many processes."""
+
+    sizes: list[int] = field(default_factory=lambda: [1000, 10_000, 100_000], metadata={"help": "Numbers of pictures."})
+    processes: list[int] = field(default_factory=lambda: [1, 2], metadata={"help": "Processes that train."})
+    side_px: int = field(default=256, metadata={"help": "Side of the pictures."})
+    model: str = field(
+        default="vit-tiny", metadata={"help": "vit-tiny, vit-s, vit-b, of two layers, or a model folder."}
+    )
+    image_size: int = field(default=64, metadata={"help": "Side that the models named above see."})
+    batch_size: int = field(default=64, metadata={"help": "Pictures per step, all processes together."})
+    work_dir: Path = field(default=Path("runs/scaling"), metadata={"help": "For drawn pictures; kept."})
+    output: Path | None = field(default=None, metadata={"help": "Another file for the numbers."})
+
+
+def main(args: ScalingBenchmarkArguments) -> None:
+    """Measure every size with one process, then the largest with more."""
+    table = [["pictures", "processes", "prepare ms", "cache ms", "epoch ms", "prepare MB", "train MB"]]
+    rows = []
+    for n in args.sizes:
+        source, dataset = args.work_dir / f"source-{n}", args.work_dir / f"prepared-{n}"
+        draw(source, n, args.side_px)
+        prepare = _measured([sys.executable, ROOT / "data_prep.py", "--source", source, "--output_dir", dataset])
+        for n_processes in args.processes if n == max(args.sizes) else args.processes[:1]:
+            row = {"n": n, "processes": n_processes, "prepare": prepare, **_trained(dataset, n_processes, args)}
+            rows.append(row)
+            times = (prepare["seconds"], row["cache_s"], row["epoch_s"])
+            cells = [f"{1000 * seconds / n:.2f}" for seconds in times]
+            memory = [f"{one['peak_mb']:.0f}" for one in (prepare, row["train"])]
+            table.append([str(n), str(n_processes), *cells, *memory])
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    content = {"benchmark": "scaling", "settings": settings, "rows": rows, "cores": n_cores(), **timing.environment()}
+    timing.publish("scaling", content, table, args.output)
+
+
+def draw(folder: Path, n: int, side_px: int) -> None:
+    """`n` different pictures of coarse noise in two classes: cheap to draw, unlike one another."""
+    random = np.random.default_rng(0)
+    for number in tqdm(range(n), desc="Drawing", unit="image", mininterval=0.5):
+        levels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        path = folder / list(timing.CLASSES)[number % 2] / f"{number:07}.jpg"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(levels).resize((side_px, side_px), Image.Resampling.BICUBIC).save(path, quality=85)
+
+
+def _trained(dataset: Path, n_processes: int, args: ScalingBenchmarkArguments) -> dict:
+    """Seconds of the cache and of one epoch with its evaluations, and the peak memory of the run."""
+    stages_path, model_dir = args.work_dir / "stages.json", args.work_dir / "model"
+    shutil.rmtree(dataset.with_name(f"{dataset.name}.cache"), ignore_errors=True)
+    backbone = timing.write_backbone(args.model, args.work_dir, image_size=args.image_size, n_layers=2)
+    launch = ["-m", "benchmarks.time_to_result"]
+    if n_processes > 1:
+        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", n_processes, "--num_machines", 1]
+        launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "benchmarks.time_to_result"]
+    given = [
+        "--side",
+        "ours",
+        stages_path,
+        "unused",
+        dataset,
+        backbone,
+        model_dir,
+        1,
+        args.batch_size // n_processes,
+        0,
+    ]
+    train = _measured([sys.executable, *launch, *given])
+    stages = json.loads(stages_path.read_text(encoding="utf-8"))
+    return {"train": train, "cache_s": stages["cache"], "epoch_s": stages["train"] + stages["evaluate"]}
+
+
+def _measured(command: list) -> dict[str, float]:
+    """Seconds and peak memory of the largest process of a command."""
+    code = (
+        "import json, resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
+        "print(json.dumps(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)); sys.exit(done.returncode)"
+    )
+    start = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *map(str, command)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    kilobytes = int(done.stdout.splitlines()[-1])
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return {"seconds": round(time.perf_counter() - start, 2), "peak_mb": round(kilobytes / unit, 1)}
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main, ScalingBenchmarkArguments, doc=__doc__))

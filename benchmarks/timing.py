@@ -1,0 +1,137 @@
+"""What the speed benchmarks share: pictures, models, clocks, tables and result files.
+
+A figure of one machine means little on another, so every benchmark compares its sides within one run, in turns.
+"""
+
+import json
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+from transformers import ViTConfig, ViTForImageClassification
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from memevit import files, results
+from memevit.data.sample import maze, memes, village
+from memevit.model import inference
+
+RESULTS = Path(__file__).parent / "results"
+CLASSES = {"doom": maze.corridor, "animal_crossing": village.village}
+FULL_HD = (1920, 1080)
+_DRAWN_SHARE = 4  # A scene is drawn at this fraction of its size and enlarged: the decoder doesn't see the difference.
+_PNG_EVERY = 4
+_VITS = {
+    "vit-tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
+    "vit-s": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
+    "vit-b": {},
+}
+
+
+def draw_memes(folder: Path, n: int, *, size: tuple[int, int] = FULL_HD, seed: int = 0) -> list[Path]:
+    """`n` different memes of two classes, each fourth a PNG, in class folders; those that are there stay."""
+    grain = np.random.default_rng(seed).integers(-9, 10, (size[1] * 2, size[0] * 2, 1), dtype=np.int16)
+    paths = []
+    for number in tqdm(range(n), desc="Drawing", unit="image", mininterval=0.5):
+        class_name = list(CLASSES)[number % 2]
+        path = folder / class_name / f"{number:06}.{'png' if number % _PNG_EVERY == 3 else 'jpg'}"
+        paths.append(path)
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = random.Random(f"{seed}/{number}")
+        small = memes.Idea(CLASSES[class_name], class_name, rng, rng).scene(rng, tuple(s // _DRAWN_SHARE for s in size))
+        left, top = rng.randrange(size[0]), rng.randrange(size[1])
+        levels = np.asarray(small.convert("RGB").resize(size, Image.Resampling.BILINEAR), dtype=np.int16)
+        levels = levels + grain[top : top + size[1], left : left + size[0]]
+        partial = path.with_name(f".{path.name}")
+        options = {"compress_level": 3} if path.suffix == ".png" else {"quality": 88}
+        image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+        image.save(partial, "PNG" if path.suffix == ".png" else "JPEG", **options)
+        partial.rename(path)
+    return paths
+
+
+def write_backbone(name: str, folder: Path, *, image_size: int = 224, n_layers: int = 12) -> Path:
+    """A ViT with random weights and its image processor; a `name` that is a folder is taken as it is."""
+    if Path(name).is_dir():
+        return Path(name)
+    path = folder / f"{name}-{image_size}-{n_layers}"
+    if not path.exists():
+        torch.manual_seed(0)
+        config = ViTConfig(image_size=image_size, num_hidden_layers=n_layers, num_labels=len(CLASSES), **_VITS[name])
+        ViTForImageClassification(config).save_pretrained(path)
+        ViTImageProcessorPil(size={"height": image_size, "width": image_size}).save_pretrained(path)
+    return path
+
+
+def in_turns(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """What every side measures, each once per round, so that a busy minute of the machine meets them all."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, measure in sides.items():
+            found[name].append(measure())
+    return found
+
+
+def ratio(found: dict[str, list[float]], one: str, other: str) -> float:
+    """Median over the rounds of `one` divided by `other`."""
+    return round(statistics.median(a / b for a, b in zip(found[one], found[other], strict=True)), 2)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, *, side: int = 2048, seconds: float = 1.0) -> float:
+    """Floating-point operations per second of a product of two square matrices: what the device can do at best."""
+    one, other = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
+    best, started = 0.0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        start = time.perf_counter()
+        n = 20 if device.type == "cuda" else 1
+        for _ in range(n):
+            one @ other
+        wait_for(device)
+        best = max(best, 2 * side**3 * n / (time.perf_counter() - start))
+    return best
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done its work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Machine and versions, and how busy the machine was already: absolute times depend on it."""
+    device = device or inference.best_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else results.processor_name()
+    load = [round(one, 2) for one in os.getloadavg()]
+    return {"device": name, "n_threads": torch.get_num_threads(), "load": load, **results.environment()}
+
+
+def device_word() -> str:
+    """Part of the name of a result file."""
+    return inference.best_device().type
+
+
+def publish(name: str, content: dict[str, Any], table: list[list[str]], output: Path | None) -> None:
+    """Print the table and write the numbers.
+
+    Args:
+        name: of the benchmark.
+        content: what is written as JSON.
+        table: header and rows.
+        output: a file; benchmarks/results/NAME_DEVICE.json when None.
+    """
+    path = output or RESULTS / f"{name}_{device_word()}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, json.dumps(content, indent=2) + "\n")
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"written to {path}")

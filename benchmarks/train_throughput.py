@@ -1,0 +1,192 @@
+"""How fast training is, and how much of the device it uses.
+
+    python -m benchmarks.train_throughput
+    python -m benchmarks.train_throughput --models vit-b --batch_size 256 --n_images 4096 --bf16
+
+Three sides per model: (a) our path, levels from the cache, finished on the device; (b) the plain Trainer on full-size
+files with Pillow transforms in workers; (c) our model step alone on one batch that stays on the device: the limit.
+Prints images/s and the share of the device's measured matrix-product rate (model FLOPs utilisation), and writes
+benchmarks/results/train_throughput_DEVICE.json.
+"""
+
+import logging
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from benchmarks import timing
+from benchmarks.plain_trainer import PlainDataset
+from memevit import cli
+from memevit.model import decoding, training
+from memevit.model.inference import best_device
+from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels
+
+SIDES = {"ours": "(a) our path", "plain": "(b) plain Trainer", "limit": "(c) model step alone"}
+_WARM_UP_STEPS = 2
+
+
+@dataclass
+class TrainBenchmarkArguments:
+    """What is trained, and how long."""
+
+    models: list[str] = field(
+        default_factory=lambda: ["vit-tiny"], metadata={"help": "vit-tiny, vit-s, vit-b or model folders."}
+    )
+    n_images: int = field(default=128, metadata={"help": "Pictures of 1920 x 1080, half in each class."})
+    n_steps: int = field(default=6, metadata={"help": "Steps per side and round, the first two not counted."})
+    repeats: int = field(default=3, metadata={"help": "Rounds; the median counts."})
+    batch_size: int = field(default=16, metadata={"help": "Pictures per step."})
+    bf16: bool = field(default=False, metadata={"help": "Mixed precision with bf16."})
+    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the pictures."})
+    image_size: int = field(default=224, metadata={"help": "Side that the models named above see."})
+    num_proc: int | None = field(default=None, metadata={"help": "Loader workers of (b); one per core by default."})
+    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn pictures; kept."})
+    output: Path | None = field(default=None, metadata={"help": "Another file for the numbers."})
+
+
+class Clock(TrainerCallback):
+    """Time from the end of the warm-up to the end of the last step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.start = self.end = 0.0
+
+    def on_step_end(self, args: TrainingArguments, state: object, control: object, **kwargs: object) -> None:
+        """Wait for the device only where the time is read."""
+        if state.global_step in (_WARM_UP_STEPS, state.max_steps):
+            timing.wait_for(self._device)
+            self.start, self.end = (self.start or time.perf_counter()), time.perf_counter()
+
+
+def main(args: TrainBenchmarkArguments) -> None:
+    """Measure every model on every side."""
+    device = best_device()
+    size = (args.width_px, args.width_px * timing.FULL_HD[1] // timing.FULL_HD[0])
+    paths = timing.draw_memes(args.work_dir / f"memes-{args.width_px}", args.n_images, size=size)
+    dtype = torch.bfloat16 if args.bf16 else torch.float32
+    rows, table = [], [["model", "side", "images/s", "utilisation", "share of (c)", "times (b)"]]
+    for name in args.models:
+        folder = timing.write_backbone(name, args.work_dir, image_size=args.image_size)
+        sides, flops = sides_of(folder, paths, args)
+        rates = [timing.matmul_rate(device, dtype)]
+        found = timing.in_turns(sides, args.repeats)
+        rates.append(timing.matmul_rate(device, dtype))
+        for side, per_s in found.items():
+            utilisation = statistics.median(per_s) * flops / statistics.mean(rates)
+            of_limit, of_plain = timing.ratio(found, side, "limit"), timing.ratio(found, side, "plain")
+            rows.append(
+                {"model": name, "side": SIDES[side], "images_per_s": per_s, "utilisation": round(utilisation, 3),
+                 "share_of_limit": of_limit, "times_plain": of_plain, "flops_per_image": flops, "matmul_rates": rates}
+            )  # fmt: skip
+            cells = (f"{statistics.median(per_s):.1f}", f"{utilisation:.1%}", f"{of_limit:.2f}", f"{of_plain:.2f}")
+            table.append([name, SIDES[side], *cells])
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    content = {"benchmark": "train_throughput", "settings": settings, "rows": rows, **timing.environment(device)}
+    timing.publish("train_throughput", content, table, args.output)
+
+
+def sides_of(
+    folder: Path, paths: list[Path], args: TrainBenchmarkArguments
+) -> tuple[dict[str, Callable[[], float]], float]:
+    """Each side as a function that returns images per second, and the operations of one training picture."""
+    processor = AutoImageProcessor.from_pretrained(folder)
+    shown, augmentation = Pixels.of(processor), Augmentation()
+    labels = [list(timing.CLASSES).index(path.parent.name) for path in paths]
+    cached = PictureDataset(paths, labels, shown, augmentation)
+    cached.keep_decoded("train", args.work_dir / "cache")
+    plain = PlainDataset(paths, labels, processor, is_train=True)
+    finish = Finish(shown, augmentation)
+
+    def model() -> PreTrainedModel:
+        set_seed(0)
+        return AutoModelForImageClassification.from_pretrained(
+            folder, num_labels=len(timing.CLASSES), ignore_mismatched_sizes=True,
+            problem_type="single_label_classification",
+        )  # fmt: skip
+
+    def ours() -> Trainer:
+        return training.build_trainer(
+            model(), processor, trainer_arguments(args), train=cached, validation=cached, finish=finish,
+            compute_metrics=lambda predicted, true: {},
+        )  # fmt: skip
+
+    def usual() -> Trainer:
+        workers = {"dataloader_num_workers": args.num_proc or decoding.n_cores(), "dataloader_persistent_workers": True}
+        return Trainer(model(), trainer_arguments(args, **workers), train_dataset=plain)
+
+    sides = {
+        "ours": lambda: throughput(ours(), args),
+        "plain": lambda: throughput(usual(), args),
+        "limit": lambda: resident(model(), processor, args),
+    }
+    return sides, training_flops(model(), shown.size)
+
+
+def trainer_arguments(args: TrainBenchmarkArguments, **more: object) -> TrainingArguments:
+    """Those of a run that only trains."""
+    return TrainingArguments(
+        output_dir=str(args.work_dir / "trainer"), max_steps=args.n_steps, per_device_train_batch_size=args.batch_size,
+        bf16=args.bf16, report_to="none", save_strategy="no", logging_steps=10_000, remove_unused_columns=False,
+        disable_tqdm=True, dataloader_drop_last=True, dataloader_pin_memory=torch.cuda.is_available(), **more,
+    )  # fmt: skip
+
+
+def throughput(trainer: Trainer, args: TrainBenchmarkArguments) -> float:
+    """Images per second of a Trainer after the warm-up."""
+    clock = Clock(trainer.args.device)
+    trainer.add_callback(clock)
+    trainer.train()
+    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    return (args.n_steps - _WARM_UP_STEPS) * args.batch_size / (clock.end - clock.start)
+
+
+def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainBenchmarkArguments) -> float:
+    """Images per second of forward, backward and optimizer on one batch that is there already."""
+    device = best_device()
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    height, width = Pixels.of(processor).size
+    values = torch.randn(args.batch_size, 3, height, width, device=device)
+    labels = torch.zeros(args.batch_size, dtype=torch.long, device=device)
+    start = 0.0
+    for step in range(args.n_steps):
+        if step == _WARM_UP_STEPS:
+            timing.wait_for(device)
+            start = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.bf16):
+            loss = model(pixel_values=values, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    timing.wait_for(device)
+    return (args.n_steps - _WARM_UP_STEPS) * args.batch_size / (time.perf_counter() - start)
+
+
+def training_flops(model: PreTrainedModel, size: tuple[int, int]) -> float:
+    """Floating-point operations of one training picture: the backward pass takes twice those of the forward pass."""
+    model.set_attn_implementation("eager")  # The counter overlooks the fused attention of processors.
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(pixel_values=torch.zeros(1, 3, *size))
+    return 3.0 * counter.get_total_flops()
+
+
+if __name__ == "__main__":
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    raise SystemExit(cli.run(main, TrainBenchmarkArguments, doc=__doc__))

@@ -1,0 +1,108 @@
+"""The speed benchmarks run in miniature and write what they print."""
+
+import json
+import sys
+import time
+
+import pytest
+from transformers import Trainer
+
+from benchmarks import scaling, sort_throughput, time_to_result, timing, train_throughput
+from memevit import cli
+from memevit.evaluation import measure
+from memevit.model import pixel_cache, training
+from tests.conftest import run_data_prep
+
+SMALL = ("--repeats", "1", "--width_px", "64")
+
+
+def run(module, group, tmp_path, *argv):
+    output = tmp_path / "numbers.json"
+    given = ["--work_dir", str(tmp_path / "work"), "--output", str(output), *map(str, argv)]
+    assert cli.run(module.main, group, doc=module.__doc__, argv=given) == 0
+    return json.loads(output.read_text(encoding="utf-8"))
+
+
+def test_sorting_is_measured_on_three_sides(tmp_path, trained, capsys):
+    found = run(
+        sort_throughput, sort_throughput.SortBenchmarkArguments, tmp_path,
+        "--models", trained, "--n_images", 4, "--batch_size", 2, *SMALL,
+    )  # fmt: skip
+    assert [row["side"] for row in found["rows"]] == ["sort_memes", "pipeline, one by one", "pipeline, batches"]
+    assert all(row["images_per_s"][0] > 0 for row in found["rows"])
+    assert found["rows"][1]["times_the_loop"] == 1.0
+    assert "sort_memes" in capsys.readouterr().out
+
+
+def test_training_is_measured_on_three_sides(tmp_path, tiny_backbone, capsys):
+    found = run(
+        train_throughput, train_throughput.TrainBenchmarkArguments, tmp_path, "--models", tiny_backbone,
+        "--n_images", 8, "--batch_size", 2, "--n_steps", 3, "--num_proc", 1, *SMALL,
+    )  # fmt: skip
+    assert [row["side"][:3] for row in found["rows"]] == ["(a)", "(b)", "(c)"]
+    assert all(row["images_per_s"][0] > 0 and row["utilisation"] >= 0 for row in found["rows"])
+    assert "share of (c)" in capsys.readouterr().out
+
+
+def test_the_operations_of_a_vit_are_those_counted_by_hand(tiny_backbone):
+    from transformers import AutoModelForImageClassification
+
+    model = AutoModelForImageClassification.from_pretrained(tiny_backbone)
+    # 16 patches of 8 x 8 x 3 to width 16, then two blocks of 17 tokens: four maps 16 x 16, two 16 x 32, two products.
+    patches = 16 * 192 * 16
+    block = 17 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 17 * 17 * 16
+    expected = 3 * 2 * (patches + 2 * block + 16 * 2)
+    assert train_throughput.training_flops(model, (32, 32)) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_stage_within_another_is_counted_once():
+    class Work:
+        def outer(self):
+            time.sleep(0.02)
+            self.inner()
+
+        def inner(self):
+            time.sleep(0.05)
+
+    stages = time_to_result.Stages()
+    stages.watch(Work, "outer", "train")
+    stages.watch(Work, "inner", "evaluate")
+    start = time.perf_counter()
+    Work().outer()
+    total = time.perf_counter() - start
+    assert stages.seconds["evaluate"] >= 0.05
+    assert stages.seconds["train"] >= 0.02
+    assert sum(stages.seconds.values()) == pytest.approx(total, abs=0.01)
+
+
+def test_the_way_to_a_model_is_split_into_its_stages(tmp_path, tiny_backbone, prepared, monkeypatch):
+    watched = [
+        (pixel_cache, "open_or_build"), (training, "train"), (training, "predict_logits"), (training, "save"),
+        (Trainer, "evaluate"), (measure, "record"),
+    ]  # fmt: skip
+    for owner, name in watched:
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # So that it is put back after the test.
+    stages = tmp_path / "stages.json"
+    time_to_result.side(
+        "ours", str(stages), "unused", *map(str, (prepared, tiny_backbone, tmp_path / "model", 1, 32, 0))
+    )
+    found = json.loads(stages.read_text(encoding="utf-8"))
+    assert set(found) == {"cache", "train", "evaluate", "save"}
+    assert all(seconds > 0 for seconds in found.values())
+
+
+def test_pictures_for_scaling_are_all_kept_and_memory_is_that_of_the_largest_process(tmp_path):
+    scaling.draw(tmp_path / "source", 12, 64)
+    assert run_data_prep("--source", tmp_path / "source", "--output_dir", tmp_path / "data", "--num_proc", 1) == 0
+    assert json.loads((tmp_path / "data" / "prep.json").read_text())["n_by_status"]["kept"] == 12
+    allocate = "x = bytearray(80_000_000); x[::4096] = b'1' * len(x[::4096])"
+    assert 80 < scaling._measured([sys.executable, "-c", allocate])["peak_mb"] < 200
+
+
+def test_sides_take_turns_and_ratios_are_of_the_same_round():
+    order = []
+    sides = {name: lambda name=name: order.append(name) or float(len(order)) for name in "ab"}
+    found = timing.in_turns(sides, 2)
+    assert order == ["a", "b", "a", "b"]
+    assert found == {"a": [1.0, 3.0], "b": [2.0, 4.0]}
+    assert timing.ratio(found, "b", "a") == round((2 / 1 + 4 / 3) / 2, 2)

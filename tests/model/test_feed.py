@@ -1,0 +1,160 @@
+"""Training from cached pixels: repeatable, as good as from files, and without waiting for the device."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
+from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainingArguments, set_seed
+
+from memevit.data import prepared as prepared_dataset
+from memevit.model import feed, training, transforms
+from memevit.model.transforms import Augmentation, Finish, Mixing, Pixels, as_batch
+
+
+@pytest.fixture(scope="module")
+def shown(tiny_backbone):
+    return Pixels.of(AutoImageProcessor.from_pretrained(tiny_backbone))
+
+
+@pytest.fixture
+def pictures(prepared, shown, tmp_path):
+    """Datasets from files and from the cache, by split."""
+    splits = prepared_dataset.load(prepared).by_name
+    files = transforms.datasets(splits, shown, Augmentation(), seed=3)
+    cached = transforms.datasets(splits, shown, Augmentation(), seed=3, cache_dir=tmp_path, n_processes=0)
+    return {"files": files, "cached": cached}
+
+
+def test_evaluation_pixels_are_the_same_from_files_and_from_the_cache(pictures):
+    positions = list(range(len(pictures["files"]["test"])))
+    one, other = (pictures[kind]["test"].__getitems__(positions) for kind in ("files", "cached"))
+    assert torch.equal(one["pixel_values"], other["pixel_values"])
+    assert torch.equal(one["labels"], other["labels"])
+
+
+def test_training_pixels_are_nearly_the_same_from_files_and_from_the_cache(pictures, shown):
+    finish = Finish(shown, Augmentation())
+    one, other = (finish(pictures[kind]["train"].__getitems__([0, 5, 9])) for kind in ("files", "cached"))
+    assert one["pixel_values"].shape == other["pixel_values"].shape == (3, 3, 32, 32)
+    # Values reach from -1 to 1; box edges are rounded to pixels in one of them, and the picture resized twice.
+    assert (one["pixel_values"] - other["pixel_values"]).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("kind", ["files", "cached"])
+def test_a_picture_varies_by_epoch_but_not_by_batch_or_loader(pictures, kind):
+    dataset = pictures[kind]["train"]
+    finish = Finish(dataset._shown, Augmentation(erasing=0.5))
+    alone = finish(as_batch([dataset[4]]))["pixel_values"][0]
+    loader = DataLoader(dataset, batch_size=6, num_workers=1, collate_fn=as_batch, persistent_workers=True)
+    assert torch.allclose(finish(next(iter(loader)))["pixel_values"][4], alone, atol=1e-5)
+    dataset.set_epoch(1)
+    later = finish(next(iter(loader)))["pixel_values"][4]
+    assert not torch.allclose(later, alone, atol=0.01)
+    dataset.set_epoch(0)
+    assert torch.allclose(finish(next(iter(loader)))["pixel_values"][4], alone, atol=1e-5)
+
+
+def test_a_loader_process_that_was_not_forked_maps_the_same_file(pictures):
+    dataset = pictures["cached"]["train"]
+    content = pickle.dumps(dataset)
+    assert len(content) < dataset._cached.nbytes / 4
+    again = pickle.loads(content)
+    assert isinstance(again._cached, np.memmap)
+    assert torch.equal(again.__getitems__([3, 1])["pixel_values"], dataset.__getitems__([3, 1])["pixel_values"])
+
+
+def test_mixing_makes_labels_of_training_pictures_soft_and_no_others(pictures, shown):
+    finish = Finish(shown, Augmentation(), Mixing(mixup=0.4, cutmix=0.4), n_classes=3)
+    train = finish(pictures["cached"]["train"].__getitems__([0, 40, 80]))
+    test = finish(pictures["cached"]["test"].__getitems__([0, 1]))
+    assert train["labels"].shape == (3, 3)
+    assert torch.allclose(train["labels"].sum(dim=1), torch.ones(3))
+    assert test["labels"].shape == (2,)
+
+
+def test_a_batch_from_elsewhere_passes_unchanged(shown):
+    batch = {"pixel_values": torch.zeros(2, 3, 32, 32)}
+    assert Finish(shown)(batch) is batch
+
+
+def trainer_of(pictures, shown, tiny_backbone, output_dir, **options):
+    set_seed(0)
+    processor = AutoImageProcessor.from_pretrained(tiny_backbone)
+    model = AutoModelForImageClassification.from_pretrained(
+        tiny_backbone, num_labels=3, ignore_mismatched_sizes=True, problem_type="single_label_classification"
+    )
+    args = TrainingArguments(
+        output_dir=str(output_dir), use_cpu=True, disable_tqdm=True, report_to="none", remove_unused_columns=False,
+        save_strategy="no", per_device_train_batch_size=16, learning_rate=5e-3, seed=0, dataloader_pin_memory=False,
+        logging_steps=1000, **options,
+    )  # fmt: skip
+    return training.build_trainer(
+        model, processor, args, train=pictures["train"], validation=pictures["validation"],
+        finish=Finish(shown, Augmentation()),
+        compute_metrics=lambda predicted, true: {"accuracy": (predicted == true).mean()},
+    )  # fmt: skip
+
+
+def test_cached_pixels_train_as_well_as_files(pictures, shown, tiny_backbone, tmp_path):
+    """Paired over seeds on a task that is learned from either: the means may not lie apart."""
+    accuracy = {}
+    for kind in ("files", "cached"):
+        trainer = trainer_of(pictures[kind], shown, tiny_backbone, tmp_path, num_train_epochs=12)
+        trainer.train()
+        accuracy[kind] = trainer.evaluate()["eval_accuracy"]
+    assert min(accuracy.values()) >= 15 / 18
+    assert abs(accuracy["files"] - accuracy["cached"]) <= 2 / 18
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what makes the host wait on an accelerator: a value of a tensor that is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            self.n += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_step_reads_a_value_back_from_the_device(pictures, shown, tiny_backbone, tmp_path):
+    counts = {}
+    for n_steps in (2, 5):  # Of 6 in an epoch, for the loader itself asks for a seed once per epoch.
+        trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=n_steps)
+        with HostReads() as reads:
+            trainer.train()
+        counts[n_steps] = reads.n
+    assert counts[2] == counts[5]
+
+
+def test_reading_a_value_would_have_been_noticed():
+    with HostReads() as reads:
+        float(torch.ones(()))
+    assert reads.n == 1
+
+
+def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
+    dataset = pictures["cached"]["train"]
+    callback = feed.EpochCallback(dataset)
+    state = type("State", (), {"epoch": 2.375})
+    callback.on_epoch_begin(None, state, None)
+    expected = transforms.augment.draw(3, 2, np.array([1]))
+    assert np.array_equal(dataset.__getitems__([1])["draws"].numpy(), expected)
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "eager"), (False, "sdpa")])
+def test_the_fused_attention_is_left_where_its_backward_pass_is_slow(
+    pictures, shown, tiny_backbone, tmp_path, bf16, expected
+):
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=1, bf16=bf16)
+    trainer.train()
+    assert trainer.model.config._attn_implementation == expected
+    training.save(trainer, trainer.processing_class, tmp_path / "model")
+    assert "attn" not in (tmp_path / "model" / "config.json").read_text().replace("attention", "")
+    again = AutoModelForImageClassification.from_pretrained(tmp_path / "model")
+    assert again.config._attn_implementation == "sdpa"

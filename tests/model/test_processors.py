@@ -1,0 +1,84 @@
+"""The saved image processor, taken apart: the same pixels, whatever it is."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification
+from transformers.models.beit.image_processing_pil_beit import BeitImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileViTImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from memevit.errors import UserError
+from memevit.model.geometry import Enlarged
+from memevit.model.inference import Classifier
+from memevit.model.transforms import Finish, Pixels, pixel_values
+from tests.conftest import draw_picture
+
+SQUARE = {"height": 32, "width": 32}
+PROCESSORS = {
+    "vit": ViTImageProcessorPil(size=SQUARE),
+    "convnext, crop_pct": ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=0.8),
+    "siglip": SiglipImageProcessorPil(size=SQUARE),
+    "clip": CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE),
+    "beit": BeitImageProcessorPil(size=SQUARE, do_center_crop=False),
+    "beit, crop": BeitImageProcessorPil(size={"height": 40, "width": 40}, do_center_crop=True, crop_size=SQUARE),
+}
+SIZES = ((96, 72), (40, 130), (31, 33), (32, 32), (1, 1))
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_every_processor_gives_the_same_probabilities_as_its_parts(kind):
+    processor = PROCESSORS[kind]
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    model = ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, num_labels=3, **small)).eval()
+    images = [draw_picture(seed, size=size) for seed, size in enumerate(SIZES[:-1])]
+    found = Classifier(model, processor).probabilities(images)
+    with torch.inference_mode():
+        logits = model(**processor(images=images, return_tensors="pt")).logits
+    assert np.allclose(found, torch.softmax(logits, dim=-1).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_every_processor_shows_the_same_pixels_as_its_parts(kind):
+    processor = PROCESSORS[kind]
+    shown = Pixels.of(processor)
+    assert shown.geometry is not None
+    for seed, size in enumerate(SIZES):
+        image = draw_picture(seed, size=size) if min(size) > 20 else draw_picture(seed).resize(size)
+        levels = torch.from_numpy(shown.render(image))[None]
+        expected = pixel_values([image], processor)
+        assert levels.dtype == torch.uint8
+        assert torch.allclose(Finish(shown).values(levels), expected, atol=1e-5)
+
+
+def test_a_saved_processor_comes_back_as_the_same_pixels(tmp_path):
+    PROCESSORS["convnext, crop_pct"].save_pretrained(tmp_path)
+    again = Pixels.of(AutoImageProcessor.from_pretrained(tmp_path))
+    assert again.geometry == Pixels.of(PROCESSORS["convnext, crop_pct"]).geometry
+
+
+def test_a_processor_without_words_for_it_is_asked_itself():
+    processor = MobileViTImageProcessorPil(size={"shortest_edge": 40}, crop_size=SQUARE)  # It swaps red and blue.
+    shown, image = Pixels.of(processor), draw_picture(1)
+    assert shown.geometry is None
+    values = Finish(shown).values(torch.from_numpy(shown.render(image))[None])
+    assert torch.allclose(values, pixel_values([image], processor), atol=1e-5)
+
+
+def test_a_processor_that_pads_to_no_one_size_is_refused():
+    with pytest.raises(UserError, match="ViltImageProcessorPil does more than"):
+        Pixels.of(ViltImageProcessorPil())
+
+
+def test_an_enlarged_picture_shows_the_part_that_the_processor_shows():
+    shown = Pixels.of(PROCESSORS["clip"])
+    image = draw_picture(1, size=(120, 60))
+    image.paste("red", (0, 0, 30, 60))  # The centre crop leaves 30 to 90.
+    image.paste("blue", (90, 0, 120, 60))
+    levels = Enlarged(shown.geometry, (60, 60))(image)
+    assert np.array_equal(levels, np.asarray(image)[:, 30:90].transpose(2, 0, 1))
