@@ -20,7 +20,7 @@ from typing import Any
 from memevit import cli, files, results
 from memevit.arguments import ModelArguments, RunArguments
 from memevit.data import folds, prepared
-from memevit.evaluation import measure, metrics
+from memevit.evaluation import curves, measure, metrics
 from memevit.model import backbone, folder, interruption, preflight, progress, several
 from memevit.model.recipe import FineTuningArguments
 from memevit.model.transforms import Augmentation
@@ -100,11 +100,10 @@ def _measure(
         main_run.splits,
         model.logits,
         seed=main_run.seed,
-        best_step=model.training["best_step"],
-        history=model.history,
         seeds=seeds if len(seeds) > 1 else None,
         folds=tested,
     )
+    curves.draw(work_dir, model.history, best_step=model.training["best_step"])
     return sections | {"training": model.training, "history": model.history}
 
 
