@@ -1,6 +1,6 @@
 """From predictions and baselines to the sections of results.json, and to the table that is printed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
