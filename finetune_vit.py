@@ -104,7 +104,7 @@ def _limit(run_args: RunArguments) -> float | None:
 def _measure(
     work_dir: Path, class_names: list[str], runs: "list[several.Run]", outcomes: "dict[str, several.Outcome]"
 ) -> dict[str, Any]:
-    from memevit.evaluation import measure
+    from memevit.evaluation import curves, measure
     from memevit.model import several
 
     main_run, model = runs[0], outcomes[several.MODEL]
@@ -118,11 +118,10 @@ def _measure(
         main_run.splits,
         model.logits,
         seed=main_run.seed,
-        best_step=model.training["best_step"],
-        history=model.history,
         seeds=seeds if len(seeds) > 1 else None,
         folds=tested,
     )
+    curves.draw(work_dir, model.history, best_step=model.training["best_step"])
     return sections | {"training": model.training, "history": model.history}
 
 

@@ -112,7 +112,8 @@ class RunArguments:
 
     dry_run: bool = field(default=False, metadata={"help": "Say what the run will be and cost, and stop there."})
     time_limit: float | None = field(
-        default=None, metadata={"help": "Minutes for the whole command: as many steps as fit, at most those asked for."}
+        default=None,
+        metadata={"help": "Minutes of training and evaluation: as many steps as fit, at most those asked for."},
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
         default="auto", metadata={"help": "auto: bf16 where the device has it, fp16 on older GPUs, else fp32."}

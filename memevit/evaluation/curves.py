@@ -2,9 +2,17 @@
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
+
+from memevit import files
 
 CURVES_FILE = "learning_curves.png"
 DPI = 100
+
+
+def draw(model_dir: Path, history: Sequence[dict[str, float]], *, best_step: int) -> None:
+    """Write learning_curves.png, see `curves_png`."""
+    files.write_bytes(model_dir / CURVES_FILE, curves_png(history, best_step=best_step))
 
 
 def curves_png(history: Sequence[dict[str, float]], *, best_step: int) -> bytes:

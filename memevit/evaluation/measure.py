@@ -1,14 +1,13 @@
 """From predictions and baselines to the sections of results.json, and to the table that is printed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from memevit import files
-from memevit.evaluation import curves, metrics, shortcuts, spread
+from memevit.evaluation import metrics, shortcuts, spread
 from memevit.evaluation.predictions import Predictions, concatenate, softmax, write
 from memevit.evaluation.significance import WILSON, wilson_interval
 from memevit.results import MODEL, Measurement
@@ -35,21 +34,17 @@ def record(
     logits: Mapping[str, np.ndarray],
     *,
     seed: int,
-    best_step: int,
-    history: Sequence[dict[str, float]],
     seeds: Mapping[str, np.ndarray] | None = None,
     folds: Mapping[str, tuple[Pictures, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
-    """Write predictions.csv and learning_curves.png; return all numbers, with baselines, as sections of results.json.
+    """Write predictions.csv and return what it comes to, with baselines, as sections of results.json.
 
     Args:
-        model_dir: where the files go.
+        model_dir: where predictions.csv goes.
         class_names: position is the label.
         splits: pictures by split; the baselines learn from `train`.
         logits: [n, C] of each split that was evaluated.
         seed: of the training.
-        best_step: step of the checkpoint that became the model.
-        history: of the training.
         seeds: [n_test, C] logits on the test split by seed, the model's own included.
         folds: test pictures of each fold, and their logits [n, C] from the model that has not seen them.
     """
@@ -83,7 +78,6 @@ def record(
         ]
         own = concatenate([everything, own])
     write(model_dir, own)
-    files.write_bytes(model_dir / curves.CURVES_FILE, curves.curves_png(history, best_step=best_step))
     return sections
 
 

@@ -286,7 +286,7 @@ def duration(seconds: float) -> str:
     """Seconds as a reader would say them.
 
     Example:
-        >>> duration(40), duration(400), duration(40_000)
+        >>> duration(40), duration(400), duration(40_020)
         ('40 s', '6 min 40 s', '11 h 7 min')
     """
     whole = round(seconds)
