@@ -23,6 +23,12 @@ COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Connections to anything but this machine fail at once."""
+    monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # Put back after the test.
+    guard_connections()
+
+
+def guard_connections():
+    """Let connections to anything but this machine fail at once, in this process, from now on."""
     connect = socket.socket.connect
 
     def guarded(self, address):
@@ -30,7 +36,7 @@ def no_network(monkeypatch):
             raise OSError(f"a test tried to reach {address}")
         return connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded)
+    socket.socket.connect = guarded
 
 
 def _is_loopback(host):

@@ -78,7 +78,7 @@ def assemble(
 
 
 def _without_folders(value: Any) -> Any:
-    """`value` with absolute paths cut down to their last part: where a file lay on this machine is nobody's business."""
+    """`value` with absolute paths cut down to their last part: where a file lay here is nobody's business."""
     if isinstance(value, dict):
         return {key: _without_folders(own) for key, own in value.items()}
     if isinstance(value, list):

@@ -19,6 +19,7 @@ from memevit.hub import figure
 CARD_FILE = "README.md"
 PIPELINE_TAG = "image-classification"
 LIBRARY = "transformers"
+UNKNOWN_LICENSE = "unknown"  # One of the Hub's identifiers.
 LATER_SECTIONS = ("calibration", "open_set", "shortcuts", "failures", "growth")
 MAX_NAMED_CLASSES = 12  # In the first sentence.
 MAX_CLASSES_IN_INDEX = 50  # With their own entries in the model-index.
@@ -148,8 +149,7 @@ def _front_matter(
     has_base = hub_id is not None and not training.get("from_scratch")
     entries = _eval_results(found, dataset_repo_id)
     return ModelCardData(
-        license=license_id or "other",
-        license_name=None if license_id else "not-stated",
+        license=license_id or UNKNOWN_LICENSE,
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
         base_model=hub_id if has_base else None,

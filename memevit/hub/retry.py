@@ -100,12 +100,11 @@ def is_connection_error(error: BaseException) -> bool:
     return any(isinstance(one, kinds) for one in _chain(error))
 
 
-def is_xet_error(error: BaseException) -> bool:
-    """Whether the transfer by Xet failed, for which plain LFS is the way round."""
-    for one in _chain(error):
-        if type(one).__module__.split(".")[0] == "hf_xet" or "xet" in str(one).lower():
-            return True
-    return False
+def is_from_xet(error: BaseException) -> bool:
+    """Whether a failed transfer failed in Xet, which has a HTTP client of its own; plain LFS is the way round."""
+    import httpx2
+
+    return response_of(error) is None and not any(isinstance(one, httpx2.HTTPError) for one in _chain(error))
 
 
 def is_transient(error: BaseException) -> bool:
@@ -122,9 +121,14 @@ def is_transient(error: BaseException) -> bool:
 
 
 def requested_wait_s(error: BaseException) -> float | None:
-    """Seconds that the Hub asks to wait (`Retry-After`: a number or a date), or None."""
+    """Seconds that the Hub asks to wait, or None.
+
+    It says so with `Retry-After` (a number or a date), or with `RateLimit` (`"api";r=0;t=55` is nothing left for 55 s).
+    """
     response = response_of(error)
-    value = "" if response is None else response.headers.get("Retry-After", "")
+    if response is None:
+        return None
+    value = response.headers.get("Retry-After", "")
     try:
         return max(0.0, float(value))
     except ValueError:
@@ -132,7 +136,11 @@ def requested_wait_s(error: BaseException) -> float | None:
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError):
-        return None
+        pass
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(response.headers)
+    return float(limit.reset_in_seconds) if response.status_code == 429 and limit and not limit.remaining else None
 
 
 def reason(error: BaseException) -> str:
@@ -186,7 +194,7 @@ def _explained(error: BaseException, doing: str, attempts: int) -> BaseException
     if status is not None:
         again = "Wait a while and run the command again." if status in TRANSIENT_STATUS else "Mend that and try again."
         return UserError(f"Failed at {doing}{tries}: {why}. {again}")
-    if is_connection_error(error) or is_xet_error(error) or isinstance(error, json.JSONDecodeError):
+    if is_connection_error(error) or isinstance(error, (json.JSONDecodeError, RuntimeError)):
         return UserError(f"Failed at {doing}{tries}: {why}. Check the connection and run the command again.")
     if isinstance(error, ValueError):  # The client's own checks, among them refused card metadata.
         return UserError(f"Failed at {doing}: {why}.")

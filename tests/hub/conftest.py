@@ -1,9 +1,20 @@
-"""A model folder as finetune_vit.py writes it, without the training."""
+"""A model folder as finetune_vit.py writes it, without the training; a Hub; and a process that talks to it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from memevit import results
+from tests.hub.hub_server import WRITER, HubServer
+
+ROOT = Path(__file__).parents[2]
+REPO_ID = "me/tiny-games"
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +48,93 @@ def model_dir(tmp_path_factory, prepared, tiny_backbone):
     )
     card.write(path)
     return path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a job: exit code, what was printed and logged, the pauses that were asked for, and a result of code."""
+
+    code: int
+    said: str
+    waits: list[float]
+    result: object = None
+
+    @property
+    def error(self) -> str:
+        """The line that says what is wrong."""
+        lines = [line for line in self.said.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.said
+        assert "Traceback" not in self.said, self.said
+        return lines[0]
+
+
+class Client:
+    """A process with the unpatched Hub client, which goes from job to job; see worker.py."""
+
+    def __init__(self, endpoint: str, home: Path, *, xet: bool) -> None:
+        self.log = home / "client.log"
+        self._folder = home
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        environment = kept | {
+            "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "0" if xet else "1",
+            "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "MPLCONFIGDIR": str(home),
+            "HF_HUB_VERBOSITY": "debug",
+        }  # fmt: skip
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hub.worker"],
+            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"),
+            text=True,
+        )  # fmt: skip
+
+    def push(self, *argv: object, token: str = WRITER) -> Outcome:
+        """Run push_to_hub.py with these arguments."""
+        return self._do({"push": [str(part) for part in argv], "token": token})
+
+    def run(self, code: str, *, token: str = WRITER, folder: Path | None = None) -> Outcome:
+        """Run Python code, in `folder`."""
+        return self._do({"code": code, "token": token}, folder)
+
+    def _do(self, job: dict, folder: Path | None = None) -> Outcome:
+        self._process.stdin.write(json.dumps(job | {"folder": str(folder or self._folder)}) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, self.log.read_text()
+        return Outcome(**json.loads(answer))
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def session_server(tmp_path_factory):
+    server = HubServer(tmp_path_factory.mktemp("xet"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(session_server):
+    """The Hub, with nothing in it."""
+    session_server.reset()
+    session_server.xet_hashes.clear()
+    return session_server
+
+
+def _client(server, tmp_path_factory, *, xet):
+    client = Client(server.endpoint, tmp_path_factory.mktemp("client"), xet=xet)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def lfs_client(session_server, tmp_path_factory):
+    """The real client, sending large files by plain LFS."""
+    yield from _client(session_server, tmp_path_factory, xet=False)
+
+
+@pytest.fixture(scope="session")
+def xet_client(session_server, tmp_path_factory):
+    """The real client, sending large files by Xet."""
+    yield from _client(session_server, tmp_path_factory, xet=True)
