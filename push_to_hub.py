@@ -19,12 +19,10 @@ from memevit.data import prepared, summary
 from memevit.data.sample import examples
 from memevit.errors import UserError
 from memevit.evaluation import predictions
-from memevit.hub import assemble, back, dataset, gate, publish, spaces
+from memevit.hub import assemble, back, card, dataset, gate, pages, publish, spaces
 from memevit.hub.arguments import PushArguments
 from memevit.hub.folders import UploadFolders
 from memevit.hub.remote import MAIN, Hub, Published, Repository
-
-IsOurs = Callable[[str], bool]
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +30,52 @@ logger = logging.getLogger(__name__)
 def main(args: PushArguments) -> None:
     """Check everything, then publish the dataset, the model and the Space, as far as they are asked for."""
     hub = None if args.dry_run else Hub.connect()
+    results.read(args.model)  # A wrong folder is told before anything that takes time.
+    data_license = _data_license(args) if args.push_dataset else None
     with tempfile.TemporaryDirectory() as scratch:
         uploads = UploadFolders(Path(scratch), keep_beside=args.model if args.dry_run else None)
         reference = _reference(args, uploads.new("pictures"))
-        data_files = _dataset_files(args, uploads) if args.push_dataset else None
-        model_files = _model_files(args, uploads, reference)
-        space_files = _space_files(args, uploads, reference.class_names) if args.space else None
+        model_files = pages.model_page(
+            uploads,
+            args.model,
+            reference,
+            repo_id=args.repo_id,
+            license_id=args.license,
+            published_data=card.PublishedData(args.data_repo_id, data_license) if data_license else None,
+        )
+        data_files, space_files = {}, {}
+        if data_license:
+            text = summary.card(prepared.read_prep(args.dataset), license_id=data_license)
+            data_files = pages.dataset_page(uploads, args.dataset, text, repo_id=args.data_repo_id)
+        if args.space:
+            space_files = pages.space_page(
+                uploads,
+                repo_id=args.space_repo_id,
+                model_id=args.repo_id,
+                class_names=reference.class_names,
+                examples=examples.draw_examples(uploads.new("examples")),
+            )
         if hub is None:
-            logger.info("All is well; nothing was sent. What would go up: %s", ", ".join(map(str, uploads.kept)))
+            also = f", and {len(data_files) - 1} files of {args.dataset}" if data_files else ""
+            shown = ", ".join(map(str, uploads.kept))
+            logger.info("All is well, and nothing was sent. What would go up is in %s%s", shown, also)
             return
-        if data_files is not None:
+        if data_files:
             _publish(args, hub, Repository(args.data_repo_id, "dataset"), data_files, "Upload dataset", dataset.is_ours)
         _publish_model(args, hub, model_files, reference)
-        if space_files is not None:
+        if space_files:
             _publish(args, hub, Repository(args.space_repo_id, "space"), space_files, "Upload demo", spaces.is_ours)
+
+
+def _data_license(args: PushArguments) -> str:
+    """The licence of the pictures, as the reader says now or has said to data_prep.py."""
+    license_id = args.dataset_license or prepared.read_prep(args.dataset)["settings"]["license"]
+    if not license_id:
+        raise UserError(
+            f"Nobody said under which licence the pictures in {args.dataset} may be passed on. Memes belong to the "
+            "people who made them: ask, then give --dataset_license, or leave --push_dataset out."
+        )
+    return license_id
 
 
 def _reference(args: PushArguments, folder: Path) -> gate.Reference:
@@ -54,7 +84,6 @@ def _reference(args: PushArguments, folder: Path) -> gate.Reference:
 
     from memevit.model.inference import Classifier
 
-    results.read(args.model)  # The sentence for a folder that is no model folder.
     if args.dataset is None:
         paths = gate.drawn_pictures(folder)
     else:
@@ -74,46 +103,13 @@ def _reference(args: PushArguments, folder: Path) -> gate.Reference:
     return reference
 
 
-def _dataset_files(args: PushArguments, uploads: UploadFolders) -> dict[str, Path]:
-    prep = prepared.read_prep(args.dataset)
-    license_id = args.dataset_license or prep["settings"]["license"]
-    if not license_id:
-        raise UserError(
-            f"Nobody said under which licence the pictures in {args.dataset} may be passed on. Memes belong to the "
-            "people who made them: ask, then give --dataset_license, or leave --push_dataset out."
-        )
-    folder = uploads.new("data")
-    (folder / dataset.CARD_FILE).write_text(summary.card(prep, license_id=license_id), encoding="utf-8")
-    contents = dataset.collect(args.dataset, uploads.place(folder, dataset.is_ours) / dataset.CARD_FILE)
-    gate.refuse(dataset.faults(contents), args.data_repo_id)
-    return contents
-
-
-def _model_files(args: PushArguments, uploads: UploadFolders, reference: gate.Reference) -> dict[str, Path]:
-    folder = uploads.new("model")
-    assemble.assemble(
-        args.model,
-        folder,
-        repo_id=args.repo_id,
-        license_id=args.license,
-        dataset_repo_id=args.data_repo_id if args.push_dataset else None,
-    )
-    folder = uploads.place(folder, assemble.is_ours)
-    gate.check(folder, reference)
-    return publish.files_in(folder)
-
-
-def _space_files(args: PushArguments, uploads: UploadFolders, class_names: list[str]) -> dict[str, Path]:
-    shown = examples.draw_examples(uploads.new("examples"))
-    folder = uploads.new("demo")
-    spaces.assemble(folder, model_id=args.repo_id, class_names=class_names, examples=shown)
-    folder = uploads.place(folder, spaces.is_ours)
-    gate.refuse(spaces.faults(folder, shown), args.space_repo_id)
-    return publish.files_in(folder)
-
-
 def _publish(
-    args: PushArguments, hub: Hub, repo: Repository, contents: dict[str, Path], message: str, is_ours: IsOurs
+    args: PushArguments,
+    hub: Hub,
+    repo: Repository,
+    contents: dict[str, Path],
+    message: str,
+    is_ours: Callable[[str], bool],
 ) -> None:
     pushed = publish.push(hub, repo, contents, message=message, public=args.public, is_ours=is_ours)
     if args.public:
@@ -134,11 +130,9 @@ def _publish_model(args: PushArguments, hub: Hub, contents: dict[str, Path], ref
         tag=args.tag,
     )
     back.load_back(hub, repo, pushed, contents, reference)
-    version = None
-    if not args.create_pr:
-        version = publish.name_version(hub, repo, pushed, args.tag)
-        if args.public:
-            publish.open_to_all(hub, repo)
+    version = None if args.create_pr else publish.name_version(hub, repo, pushed, args.tag)
+    if args.public and not args.create_pr:
+        publish.open_to_all(hub, repo)
     _tell(pushed, version)
 
 

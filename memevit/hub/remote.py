@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ RepoType = Literal["model", "dataset", "space"]
 MAIN = "main"
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 _PULL_REQUEST = re.compile(r"refs/pr/(\d+)")
 
 T = TypeVar("T")
@@ -99,6 +101,7 @@ class Hub:
                 "No token for the Hub was found. Make one with the right to write at "
                 "https://huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."
             )
+        _keep_signatures_out_of_the_log()
         hub = cls(patience or retry.DEFAULT, token)
         found = hub.patience.call("asking the Hub whose token this is", hub._api.whoami)
         access = (found.get("auth") or {}).get("accessToken") or {}
@@ -309,6 +312,20 @@ class _OnDemand(io.BufferedIOBase):
             content = file.read(-1 if size is None else size)
         self._position += len(content)
         return content
+
+
+def _keep_signatures_out_of_the_log() -> None:
+    """Whoever has the address of an upload may write there: no log shows it."""
+    for name in ("httpx", "httpx2"):  # They log every address at the level of our own messages.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        if _without_query not in handler.filters:
+            handler.addFilter(_without_query)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    record.msg, record.args = _QUERY.sub(r"\1?...", record.getMessage()), ()
+    return True
 
 
 def _without_warnings(action: Callable[[], T]) -> T:

@@ -23,7 +23,9 @@ _PICTURES = (
     b"ftypmif1",
 )
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x01\x00", b"8BPS", b"\x00\x00\x00\x0cjP")
-_PICTURES_IN_TEXT = re.compile(rb"data:image/[a-z+.-]+;base64,[A-Za-z0-9+/]{40}|[\"'=,\s](/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{40})")
+_PICTURES_IN_TEXT = re.compile(
+    rb"data:image/[a-z+.-]+;base64,[A-Za-z0-9+/]{40}|[\"'=,\s](/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{40})"
+)
 _PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill", ".npy", ".npz"})
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")
 _OLD_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"

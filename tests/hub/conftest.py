@@ -15,6 +15,20 @@ from tests.hub.hub_server import WRITER, HubServer
 
 ROOT = Path(__file__).parents[2]
 REPO_ID = "me/tiny-games"
+SEND = """
+from pathlib import Path
+from memevit.hub import publish, remote
+hub = remote.Hub.connect()
+repo = remote.Repository({repo_id!r}, {repo_type!r}, {revision!r})
+pushed = publish.push(
+    hub, repo, publish.files_in(Path({folder!r})), message="Upload", public={public!r}, create_pr={create_pr!r},
+    tag={tag!r}, is_ours=lambda path: path.endswith((".md", ".json", ".safetensors")),
+)
+version = None if {create_pr!r} else publish.name_version(hub, repo, pushed, {tag!r})
+if {public!r}:
+    publish.open_to_all(hub, repo)
+result = {{"version": version, **vars(pushed)}}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -71,15 +85,14 @@ class Outcome:
 class Client:
     """A process with the unpatched Hub client, which goes from job to job; see worker.py."""
 
-    def __init__(self, endpoint: str, home: Path, *, xet: bool) -> None:
-        self.log = home / "client.log"
+    def __init__(self, endpoint: str, home: Path) -> None:
+        self.log, self.xet = home / "client.log", False
         self._folder = home
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environment = kept | {
-            "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "0" if xet else "1",
+            "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hf"), "HF_HUB_ETAG_TIMEOUT": "30",
             "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "MPLCONFIGDIR": str(home),
-            "HF_HUB_VERBOSITY": "debug",
+            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1",
         }  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.hub.worker"],
@@ -91,12 +104,17 @@ class Client:
         """Run push_to_hub.py with these arguments."""
         return self._do({"push": [str(part) for part in argv], "token": token})
 
+    def send(self, folder: Path, *, token: str = WRITER, **options: object) -> Outcome:
+        """Publish a folder without a model in it, and name the version; see SEND."""
+        usual = {"repo_id": REPO_ID, "repo_type": "model", "revision": "main", "public": False, "create_pr": False}
+        return self.run(SEND.format(folder=str(folder), **usual | {"tag": None} | options), token=token)
+
     def run(self, code: str, *, token: str = WRITER, folder: Path | None = None) -> Outcome:
         """Run Python code, in `folder`."""
         return self._do({"code": code, "token": token}, folder)
 
     def _do(self, job: dict, folder: Path | None = None) -> Outcome:
-        self._process.stdin.write(json.dumps(job | {"folder": str(folder or self._folder)}) + "\n")
+        self._process.stdin.write(json.dumps(job | {"folder": str(folder or self._folder), "xet": self.xet}) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, self.log.read_text()
@@ -118,23 +136,27 @@ def session_server(tmp_path_factory):
 def server(session_server):
     """The Hub, with nothing in it."""
     session_server.reset()
-    session_server.xet_hashes.clear()
     return session_server
 
 
-def _client(server, tmp_path_factory, *, xet):
-    client = Client(server.endpoint, tmp_path_factory.mktemp("client"), xet=xet)
+@pytest.fixture(scope="session")
+def session_client(session_server, tmp_path_factory):
+    client = Client(session_server.endpoint, tmp_path_factory.mktemp("client"))
     yield client
     client.close()
 
 
-@pytest.fixture(scope="session")
-def lfs_client(session_server, tmp_path_factory):
-    """The real client, sending large files by plain LFS."""
-    yield from _client(session_server, tmp_path_factory, xet=False)
+@pytest.fixture
+def client(server, session_client):
+    """The real client, sending large files by plain LFS to the Hub of this test."""
+    session_client.xet = False
+    return session_client
 
 
-@pytest.fixture(scope="session")
-def xet_client(session_server, tmp_path_factory):
+@pytest.fixture
+def xet_client(client, server, model_dir):
     """The real client, sending large files by Xet."""
-    yield from _client(session_server, tmp_path_factory, xet=True)
+    for name in ("model.safetensors", "confusion_matrix.png"):
+        server.knows_by_xet(model_dir / name)
+    client.xet = True
+    return client

@@ -86,10 +86,13 @@ class Repo:
 
 
 class HubServer:
-    """The Hub; `storage` is the other server, `xet_dir` the folder in which Xet keeps its chunks."""
+    """The Hub; `storage` is the other server, `xet_dir` the folder in which Xet keeps its chunks.
+
+    Without `has_xet` it takes large files by plain LFS alone; what is committed to a path in `tampered` is changed.
+    """
 
     def __init__(self, xet_dir: Path) -> None:
-        self.xet_dir, self.xet_hashes = xet_dir, {}
+        self.xet_dir = xet_dir
         self._servers = [_Server(("127.0.0.1", 0), kind) for kind in (_HubHandler, _StorageHandler)]
         self.endpoint, self.storage = (f"http://127.0.0.1:{one.server_port}" for one in self._servers)
         for one in self._servers:
@@ -103,6 +106,8 @@ class HubServer:
         self.stored: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self.xet_hashes: dict[str, tuple[str, bytes]] = {}
+        self.has_xet, self.tampered = True, set()
 
     def close(self) -> None:
         for one in self._servers:
@@ -148,6 +153,7 @@ class _Refused(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm, wbufsize = True, -1  # An answer is one packet that doesn't wait for the client.
     server: _Server
     body = b""
 
@@ -406,6 +412,8 @@ class _HubHandler(_Handler):
         self.xet_token()
 
     def xet_token(self) -> None:
+        if not self.hub.has_xet:
+            self.nothing()
         cas = f"local://{self.hub.xet_dir}"
         names = ("X-Xet-Access-Token", "X-Xet-Token-Expiration", "X-Xet-Cas-Url")
         self.answer(
@@ -444,6 +452,9 @@ class _HubHandler(_Handler):
             tree[value["path"]] = (content, True)
         else:
             raise _Refused(400, f"unknown operation {key}")
+        if value["path"] in self.hub.tampered:
+            content, is_lfs = tree[value["path"]]
+            tree[value["path"]] = (content + b" ", is_lfs)
 
     def resolve(self, revision: str, file: str) -> None:
         oid, tree = self.tree_at(self.repo(), revision)
