@@ -101,6 +101,13 @@ def run_sort(*argv):
     return run_script(sort_memes, *argv, groups=(SortArguments,))
 
 
+def run_push(*argv):
+    import push_to_hub
+    from memevit.hub.arguments import PushArguments
+
+    return run_script(push_to_hub, *argv, groups=(PushArguments,))
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory):
     """A ViT of 16 thousand random parameters with its image processor, as a local checkpoint."""

@@ -18,7 +18,7 @@ import urllib.parse
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 
@@ -322,13 +322,27 @@ class _HubHandler(_Handler):
         found |= {key: front[key] for key in ("pipeline_tag", "library_name") if key in front}
         self.answer(found | {"siblings": [{"rfilename": path} for path in sorted(tree)], "cardData": front})
 
-    def tree(self, revision: str) -> None:
+    def tree(self, rest: str) -> None:
+        revision, _, below = rest.partition("/") if re.match(r"[0-9a-f]{40}/", rest) else (rest, "", "")
         oid, tree = self.tree_at(self.repo(), revision)
-        entries = [self.entry(path, *tree[path]) for path in sorted(tree)]
-        start = int(urllib.parse.parse_qs(self.url.query).get("cursor", ["0"])[0])
-        more = f"{self.hub.endpoint}/api/{self.key[0]}s/{self.key[1]}/tree/{oid}?recursive=true"
-        link = {"Link": f'<{more}&cursor={start + PAGE_SIZE}>; rel="next"'} if start + PAGE_SIZE < len(entries) else {}
-        self.answer(entries[start : start + PAGE_SIZE], headers=link)
+        query = urllib.parse.parse_qs(self.url.query)
+        inside = f"{below}/" if below else ""
+        folders = {str(parent) for path in tree for parent in PurePosixPath(path).parents} - {"."}
+        entries = [{"type": "directory", "path": path, "size": 0, "oid": git_sha1(path.encode())} for path in folders]
+        entries += [self.entry(path, *tree[path]) for path in tree]
+        entries = sorted((one for one in entries if one["path"].startswith(inside)), key=lambda one: one["path"])
+        if query.get("recursive") != ["true"]:
+            entries = [one for one in entries if "/" not in one["path"].removeprefix(inside)]
+        start, size = int(query.get("cursor", ["0"])[0]), PAGE_SIZE if len(entries) < 50 else 1000
+        query = {name: values[0] for name, values in query.items()} | {"cursor": start + size}
+        more = f"{self.hub.endpoint}{self.url.path}?{urllib.parse.urlencode(query)}"
+        link = {"Link": f'<{more}>; rel="next"'} if start + size < len(entries) else {}
+        self.answer(entries[start : start + size], headers=link)
+
+    def paths_info(self, revision: str) -> None:
+        _, tree = self.tree_at(self.repo(), revision)
+        wanted = urllib.parse.parse_qs(self.body.decode())["paths"]
+        self.answer([self.entry(path, *tree[path]) for path in wanted if path in tree])
 
     def entry(self, path: str, content: bytes, is_lfs: bool) -> dict:
         found = {"type": "file", "path": path, "size": len(content)}
