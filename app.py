@@ -9,6 +9,7 @@ elsewhere. Needs Gradio: pip install -r requirements-app.txt
 
 import importlib.util
 import logging
+import socket
 import tempfile
 from pathlib import Path
 
@@ -38,19 +39,30 @@ def main(args: AppArguments) -> None:
         return dict(zip(classifier.class_names, classifier.probabilities([image])[0].tolist(), strict=True)), image
 
     with tempfile.TemporaryDirectory(prefix="examples-") as folder:
-        shown = page.served(
+        served = page.served(
             classify,
             title=args.model.resolve().name,
             about=f"Which game is a meme about? This model knows {page.listed(classifier.class_names)}.",
             examples=examples.draw_examples(Path(folder)),
             max_file_bytes=args.max_file_mb * 1_000_000,
             server_name=args.host,
-            server_port=args.port,
+            server_port=_free_port(args.host, args.port),
             inbrowser=args.open_browser,
         )
-        with shown as address:
+        with served as address:
             logger.info("The page is at %s; stop it with Ctrl-C", address)
             page.wait()
+
+
+def _free_port(host: str, port: int) -> int:
+    """`port` if nothing else is served there, any free one when it is 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"Can't serve on {host}:{port} ({error.strerror}). Choose another --port.") from error
+        return probe.getsockname()[1]
 
 
 if __name__ == "__main__":

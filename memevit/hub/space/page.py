@@ -7,6 +7,7 @@ import base64
 import contextlib
 import html
 import io
+import logging
 import os
 import signal
 import tempfile
@@ -45,7 +46,25 @@ _CSS = """
 .meme dd.share { text-align: right; font-variant-numeric: tabular-nums; }
 .meme .bar { height: 0.6rem; border-radius: 0.3rem; background: var(--border-color-primary); overflow: hidden; }
 .meme .bar i { display: block; height: 100%; background: var(--color-accent); }
+#examples, #examples .grid-wrap { min-height: 0; height: auto; overflow: visible; }
+#examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); padding: 0.5rem; }
+#examples .thumbnail-item { aspect-ratio: 4 / 3; }
 @media (max-width: 30rem) { .meme img { width: 4rem; height: 4rem; } .meme { gap: 0.6rem; } }
+"""
+
+# What is pasted anywhere on the page takes the way of what is chosen.
+_PASTE = """
+<script>
+document.addEventListener("paste", (event) => {
+  const input = document.querySelector("input[type=file]");
+  if (!input || !event.clipboardData.files.length) return;
+  const chosen = new DataTransfer();
+  for (const file of event.clipboardData.files) chosen.items.add(file);
+  input.files = chosen.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+  event.preventDefault();
+});
+</script>
 """
 
 
@@ -78,6 +97,7 @@ def served(
     with tempfile.TemporaryDirectory(prefix="uploads-") as folder:
         # Gradio reads both when it is imported and when a page is built.
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is up.
         page = build(classify, title=title, about=about, examples=examples)
         import gradio
 
@@ -86,9 +106,9 @@ def served(
         try:
             _, address, _ = page.launch(
                 max_file_size=max_file_bytes,
-                allowed_paths=[str(path.resolve()) for path in examples],
                 theme=theme,
                 css=_CSS,
+                head=_PASTE,
                 footer_links=[],
                 prevent_thread_lock=True,
                 quiet=True,
@@ -109,7 +129,7 @@ def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(60, UPLOADS_LIVE_S)) as page:
         gradio.Markdown(f"# {html.escape(title)}\n\n{about}")
         pictures = gradio.Gallery(
-            label="Drop, paste or choose pictures", type="filepath", sources=["upload", "clipboard"], interactive=True,
+            label="Drop, paste or choose pictures", type="filepath", sources=["upload"], interactive=True,
             file_types=["image"], height=240,
         )  # fmt: skip
         answers = gradio.HTML(padding=False)
@@ -127,9 +147,11 @@ def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path
 def _add_examples(classify: Classify, examples: Sequence[Path], answers: "gradio.HTML") -> None:
     import gradio
 
+    gradio.set_static_paths(list(examples))  # Served from where they lie, not from among the uploads.
+    gradio.Markdown("Or try one of these drawn examples:")
     shown = gradio.Gallery(
-        [str(path) for path in examples], label="Or try one of these drawn examples", interactive=False,
-        columns=min(6, len(examples)), height=160, allow_preview=False, buttons=[],
+        [str(path) for path in examples], label="Examples", elem_id="examples", show_label=False, interactive=False,
+        columns=3, object_fit="contain", height="auto", allow_preview=False, buttons=[],
     )  # fmt: skip
 
     def chosen(event: gradio.SelectData) -> str:
