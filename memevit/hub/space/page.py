@@ -47,8 +47,9 @@ _CSS = """
 .meme .bar { height: 0.6rem; border-radius: 0.3rem; background: var(--border-color-primary); overflow: hidden; }
 .meme .bar i { display: block; height: 100%; background: var(--color-accent); }
 #examples, #examples .grid-wrap { min-height: 0; height: auto; overflow: visible; }
-#examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); padding: 0.5rem; }
+#examples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)); padding: 0.5rem; }
 #examples .thumbnail-item { aspect-ratio: 4 / 3; }
+@media (max-width: 40rem) { #examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
 @media (max-width: 30rem) { .meme img { width: 4rem; height: 4rem; } .meme { gap: 0.6rem; } }
 """
 
@@ -94,9 +95,7 @@ def served(
     Raises:
         OSError: the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="uploads-") as folder:
-        # Gradio reads both when it is imported and when a page is built.
-        os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder)
+    with tempfile.TemporaryDirectory(prefix="uploads-") as folder, _environment(GRADIO_TEMP_DIR=folder):
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is up.
         page = build(classify, title=title, about=about, examples=examples)
         import gradio
@@ -122,6 +121,20 @@ def served(
             page.close(verbose=False)
 
 
+@contextlib.contextmanager
+def _environment(**own: str) -> Iterator[None]:
+    """Set what Gradio reads whenever it needs it; what it asks others for is off."""
+    before = dict(os.environ)
+    os.environ.update(own, GRADIO_ANALYTICS_ENABLED="False")
+    try:
+        yield
+    finally:
+        for name in (*own, "GRADIO_ANALYTICS_ENABLED"):
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
+
+
 def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path] = ()) -> "gradio.Blocks":
     """The page as Gradio blocks, see `served`."""
     import gradio
@@ -134,10 +147,11 @@ def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path
         )  # fmt: skip
         answers = gradio.HTML(padding=False)
         pictures.upload(
-            lambda chosen: (None, answer_uploads(classify, [Path(path) for path, _ in chosen or []])),
+            lambda chosen: (None, answer_uploads(classify, uploaded(chosen or []))),
             pictures,
             [pictures, answers],
             api_name="classify",
+            preprocess=False,  # It stops at pictures that were answered, and deleted, while more were chosen.
         )
         if examples:
             _add_examples(classify, examples, answers)
@@ -159,6 +173,13 @@ def _add_examples(classify: Classify, examples: Sequence[Path], answers: "gradio
         return _cards([_card(path.name, *classify(path))])
 
     shown.select(chosen, None, answers, api_visibility="private")
+
+
+def uploaded(chosen: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """The files of a gallery's value that are uploads and still there, and nothing else of this machine."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
+    paths = [Path(one["image"]["path"]).resolve() for one in chosen]
+    return [path for path in paths if path.is_relative_to(folder) and path.is_file()]
 
 
 def answer_uploads(classify: Classify, paths: Sequence[Path]) -> str:
