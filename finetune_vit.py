@@ -5,8 +5,9 @@
     python finetune_vit.py --dataset prepared/ --output_dir model/ --from_scratch
 
 Writes model/, an ordinary Transformers checkpoint for pipeline("image-classification"), with predictions.csv
-(validation and test), results.json and run.json beside the weights. Until it is finished it is called model.partial/;
-the same command goes on there. Every flag of Transformers' TrainingArguments works; they come last in this list.
+(validation and test), results.json, run.json and README.md (the model card) beside the weights. Until it is finished
+it is called model.partial/; the same command goes on there. Every flag of Transformers' TrainingArguments works; they
+come last in this list.
 """
 
 import logging
@@ -18,6 +19,7 @@ from memevit import cli, results
 from memevit.arguments import ModelArguments
 from memevit.data import prepared
 from memevit.evaluation import measure, metrics
+from memevit.hub import card
 from memevit.model import backbone, folder, training
 from memevit.model.recipe import FineTuningArguments
 from memevit.model.transforms import Augmentation, PictureDataset
@@ -62,6 +64,7 @@ def main(model_args: ModelArguments, args: FineTuningArguments) -> None:
             training.save(trainer, image_processor, work_dir)
             sections = measure.record(work_dir, dataset.class_names, dataset.by_name, logits, seed=args.seed)
             results.update(work_dir, **sections, **outcome, data=prepared.describe(model_args.dataset))
+            card.write(work_dir)
             logger.info("%s", measure.table(sections["measurements"]))
     logger.info("The model is in %s", model_dir)
 

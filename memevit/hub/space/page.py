@@ -151,7 +151,7 @@ def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path
             pictures,
             [pictures, answers],
             api_name="classify",
-            preprocess=False,  # It stops at pictures that were answered, and deleted, while more were chosen.
+            preprocess=False,  # `uploaded` wants the value as the browser sends it.
         )
         if examples:
             _add_examples(classify, examples, answers)
