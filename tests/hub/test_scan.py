@@ -116,6 +116,5 @@ def test_everything_that_is_wrong_is_told_at_once():
 
 
 def test_only_our_own_files_may_be_deleted():
-    assert [
-        is_ours(name) for name in ("README.md", "model.safetensors", "LICENSE", ".gitattributes", "a/config.json")
-    ] == [*(True, True, False, False, False)]
+    names = ("README.md", "model.safetensors", "LICENSE", ".gitattributes", "a/config.json")
+    assert [is_ours(name) for name in names] == [True, True, False, False, False]
