@@ -87,6 +87,12 @@ def test_the_token_of_this_machine_is_found_whatever_it_looks_like(tmp_path, mon
     assert scan.findings(tmp_path) == ["model.safetensors holds the token of this machine"]
 
 
+def test_a_secret_across_two_windows_is_found(tmp_path):
+    tail = b"\0" * (scan._WINDOW_BYTES - 10) + b" hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345 "
+    (tmp_path / "model.safetensors").write_bytes(safetensors({}, tail))
+    assert scan.findings(tmp_path) == ["model.safetensors holds a Hugging Face token"]
+
+
 def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "link.json").symlink_to("/etc/hostname")
     assert scan.findings(tmp_path) == ["link.json is a link"]
