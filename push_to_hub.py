@@ -65,6 +65,8 @@ def main(args: PushArguments) -> None:
         _publish_model(args, hub, model_files, reference)
         if space_files:
             _publish(args, hub, Repository(args.space_repo_id, "space"), space_files, "Upload demo", spaces.is_ours)
+            if not args.public:
+                logger.info("While the model is private, the Space needs a secret HF_TOKEN that may read it.")
 
 
 def _data_license(args: PushArguments) -> str:

@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 
 from memevit import files
 from memevit.errors import UserError
-from memevit.hub import gate
+from memevit.hub import gate, retry
 from memevit.hub.remote import Hub, Published, Repository
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,22 @@ def load_back(
             if not file.is_file() or files.sha256_of(file) != files.sha256_of(contents[path])
         ]
         problem = f"other bytes came back in {', '.join(damaged)}" if damaged else ""
-        problem = problem or gate.difference(
-            repo.repo_id, reference, revision=published.commit, token=hub.token, model_kwargs={"cache_dir": cache_dir}
+        problem = problem or hub.patience.call(
+            f"loading {repo.repo_id} by its name", lambda: _difference(hub, repo, published, reference, cache_dir)
         )
     if problem:
         raise UserError(
             f"{repo.repo_id} was sent, but is not what the local model is: {problem}. The version {published.commit} "
             "has no tag; don't use it, and run the command again."
         )
+
+
+def _difference(hub: Hub, repo: Repository, published: Published, reference: gate.Reference, cache_dir: str) -> str:
+    """See `gate.difference`; a connection that breaks comes out as it is, so that it can be tried again."""
+    options = {"revision": published.commit, "token": hub.token, "model_kwargs": {"cache_dir": cache_dir}}
+    try:
+        return gate.difference(repo.repo_id, reference, **options)
+    except UserError as error:
+        if error.__cause__ is not None and retry.is_transient(error.__cause__):
+            raise error.__cause__ from None
+        raise

@@ -55,7 +55,7 @@ def push(
     if there is None:
         hub.create(repo, public=public)
         logger.info("Made the %s %s, %s", repo.kind, repo.repo_id, "public" if public else "private")
-    elif not public and not there.private:
+    elif not public and there.private is False:
         raise UserError(
             f"Nothing was published: {repo.repo_id} is there already and everybody can see it. Give --public if that "
             "is meant, or choose another --repo_id."

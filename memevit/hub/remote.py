@@ -21,7 +21,6 @@ RepoType = Literal["model", "dataset", "space"]
 MAIN = "main"
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
-_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 _PULL_REQUEST = re.compile(r"refs/pr/(\d+)")
 
 T = TypeVar("T")
@@ -324,7 +323,7 @@ def _keep_signatures_out_of_the_log() -> None:
 
 
 def _without_query(record: logging.LogRecord) -> bool:
-    record.msg, record.args = _QUERY.sub(r"\1?...", record.getMessage()), ()
+    record.msg, record.args = retry.without_query(record.getMessage()), ()
     return True
 
 

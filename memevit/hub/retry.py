@@ -7,6 +7,7 @@ connection that breaks comes out of it as an error of httpx2, its HTTP library.
 import email.utils
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 LONGEST_REQUESTED_WAIT_S = 300.0  # A Hub that asks for more is not waited for.
 
 
@@ -55,7 +57,8 @@ class Patience:
                 wait_s = self._wait_s(error, attempt)
                 if attempt == self.attempts or wait_s > LONGEST_REQUESTED_WAIT_S:
                     raise_explained(error, doing, attempts=attempt)
-                logger.info("%s: %s; trying again in %.0f s", doing.capitalize(), reason(error), wait_s)
+                what = f"{doing[0].upper()}{doing[1:]}"
+                logger.info("%s: %s; trying again in %.0f s", what, reason(error), wait_s)
                 self.sleep(wait_s)
         raise AssertionError("unreachable")
 
@@ -143,12 +146,22 @@ def requested_wait_s(error: BaseException) -> float | None:
     return float(limit.reset_in_seconds) if response.status_code == 429 and limit and not limit.remaining else None
 
 
+def without_query(text: str) -> str:
+    """`text` with addresses cut off at the `?`: whoever has the signature behind it may write there.
+
+    Example:
+        >>> without_query("PUT 'https://store.example/a?signature=x' failed")
+        "PUT 'https://store.example/a?...' failed"
+    """
+    return _QUERY.sub(r"\1?...", text)
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, in few words and without addresses that carry signatures."""
     response = response_of(error)
     if response is None:
         first = next((one for one in _chain(error) if str(one)), error)
-        return " ".join(str(first).split())[:200] or type(error).__name__
+        return without_query(" ".join(str(first).split()))[:200] or type(error).__name__
     message = getattr(error, "server_message", None) or _message_in(response)
     return f"the Hub answered {response.status_code}" + (f" ({message})" if message else "")
 

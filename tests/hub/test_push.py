@@ -79,6 +79,16 @@ def test_a_flipped_byte_on_the_way_back_is_noticed_and_the_version_gets_no_name(
     assert pushed(server).tags == {}
 
 
+def test_a_hub_that_stumbles_on_the_way_back_is_asked_again(server, client, model_dir):
+    server.fail("storage", Fault(status=503))
+    n_of_the_snapshot = 2 * len(PAGE)  # A HEAD and a GET of each of 7 small files, a HEAD of the 2 large ones.
+    server.fail("resolve", *[Fault()] * n_of_the_snapshot, Fault(drop=True))
+    outcome = client.push("--model", model_dir, "--repo_id", REPO_ID)
+    assert outcome.code == 0, outcome.said
+    assert pushed(server).tags == {"v1": pushed(server).refs["main"]}
+    assert not server.faults["resolve"]
+
+
 def test_a_pull_request_is_opened_and_has_no_version(server, client, model_dir):
     repo = server.add_repo(REPO_ID)
     outcome = client.push("--model", model_dir, "--repo_id", REPO_ID, "--create_pr")
