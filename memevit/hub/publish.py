@@ -7,7 +7,8 @@ from pathlib import Path
 
 from memevit.errors import UserError
 from memevit.hub import retry
-from memevit.hub.remote import MAIN, Hub, LocalFile, Published, Repository
+from memevit.hub.content import LocalFile
+from memevit.hub.remote import MAIN, Hub, Published, Repository
 
 logger = logging.getLogger(__name__)
 

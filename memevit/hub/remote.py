@@ -1,21 +1,18 @@
 """What is asked of the Hub, each request tried again where that helps, and looked after where its answer was lost."""
 
-import hashlib
-import io
 import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard, get_token
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from memevit import files
 from memevit.errors import UserError
 from memevit.hub import retry
+from memevit.hub.content import LocalFile, OnDemand
 
 RepoType = Literal["model", "dataset", "space"]
 MAIN = "main"
@@ -53,30 +50,6 @@ class Published:
     revision: str
     url: str
     is_new: bool
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """A file to publish, with the two checksums by which the Hub may know it."""
-
-    path: Path
-    size: int
-    sha256: str
-    git_sha1: str
-
-    @classmethod
-    def of(cls, path: Path) -> "LocalFile":
-        """Read `path` once for each checksum."""
-        size = path.stat().st_size
-        digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-        with path.open("rb") as file:
-            while chunk := file.read(files.CHUNK_BYTES):
-                digest.update(chunk)
-        return cls(path, size, files.sha256_of(path), digest.hexdigest())
-
-    def is_same_as(self, remote: Any) -> bool:
-        """Whether `remote` (a `RepoFile`) has the same content."""
-        return remote.lfs.sha256 == self.sha256 if remote.lfs else remote.blob_id == self.git_sha1
 
 
 class Hub:
@@ -267,7 +240,7 @@ class Hub:
         """The additions of a commit, with the content of large files already sent: by Xet, else by plain LFS."""
 
         def send(*, by_xet: bool) -> list[CommitOperationAdd]:
-            content = {path: file.path if by_xet else _OnDemand(file.path) for path, file in changed.items()}
+            content = {path: file.path if by_xet else OnDemand(file.path) for path, file in changed.items()}
             additions = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=own) for path, own in content.items()]
             self._api.preupload_lfs_files(additions=additions, free_memory=False, **where)
             return additions
@@ -282,35 +255,6 @@ class Hub:
                 return send(by_xet=False)
 
         return self.patience.call(f"sending files to {where['repo_id']}", send_somehow)
-
-
-class _OnDemand(io.BufferedIOBase):
-    """A file that is open only while it is read. The client sends open files by plain LFS, never by Xet."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._position = path, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            self._position = file.seek(offset, whence)
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            content = file.read(-1 if size is None else size)
-        self._position += len(content)
-        return content
 
 
 def _keep_signatures_out_of_the_log() -> None:

@@ -265,7 +265,7 @@ def test_metadata_that_the_hub_refuses_makes_no_repository(server, client, folde
 
 
 def test_checksums_are_those_of_git_and_lfs(tmp_path):
-    from memevit.hub.remote import LocalFile
+    from memevit.hub.content import LocalFile
 
     path = tmp_path / "file"
     path.write_bytes(b"hello\n")

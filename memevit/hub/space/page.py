@@ -93,7 +93,7 @@ def served(
         The address.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, where one was named.
     """
     with tempfile.TemporaryDirectory(prefix="uploads-") as folder, _environment(GRADIO_TEMP_DIR=folder):
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is up.
@@ -178,7 +178,7 @@ def _add_examples(classify: Classify, examples: Sequence[Path], answers: "gradio
 def uploaded(chosen: Sequence[Mapping[str, Any]]) -> list[Path]:
     """The files of a gallery's value that are uploads and still there, and nothing else of this machine."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
-    paths = [Path(one["image"]["path"]).resolve() for one in chosen]
+    paths = [Path((one.get("image") or one["video"])["path"]).resolve() for one in chosen]
     return [path for path in paths if path.is_relative_to(folder) and path.is_file()]
 
 
