@@ -7,10 +7,10 @@
     python finetune_vit.py --dataset prepared/ --output_dir model/ --seeds 0 1 2 --folds
 
 Writes model/, an ordinary Transformers checkpoint for pipeline("image-classification"), with predictions.csv
-(validation and test), results.json, run.json and learning_curves.png beside the weights. Until it is finished it is
-called model.partial/; the same command goes on there, whatever stopped it. Ctrl-C and SIGTERM are answered with a
-checkpoint and the exit codes 130 and 143. Every flag of Transformers' TrainingArguments works; they come last in this
-list.
+(validation and test), results.json, run.json, learning_curves.png and README.md (the model card) beside the weights.
+Until it is finished it is called model.partial/; the same command goes on there, whatever stopped it. Ctrl-C and
+SIGTERM are answered with a checkpoint and the exit codes 130 and 143. Every flag of Transformers' TrainingArguments
+works; they come last in this list.
 """
 
 import logging
@@ -34,6 +34,7 @@ def main(
     """Train, choose the best checkpoint on validation, read the test split once, and write the model folder."""
     # Trainer and metrics take seconds to import, and --help needs neither.
     from memevit.evaluation import measure
+    from memevit.hub import card
     from memevit.model import folder, interruption, preflight, progress, several
 
     if args.process_index:
@@ -66,6 +67,7 @@ def main(
             if args.process_index == 0:
                 sections = _measure(work_dir, dataset.class_names, runs, outcomes)
                 results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))
+                card.write(work_dir)
                 logger.info("%s", measure.table(sections))
     logger.info("The model is in %s", model_dir)
 

@@ -17,12 +17,31 @@ from PIL import Image, ImageDraw
 
 from memevit import cli
 
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: drives chromium; run with -m browser")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what needs a browser unless it is asked for."""
+    if "browser" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("browser")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170)}
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Connections to anything but this machine fail at once."""
+    monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # Put back after the test.
+    guard_connections()
+
+
+def guard_connections():
+    """Let connections to anything but this machine fail at once, in this process, from now on."""
     connect = socket.socket.connect
 
     def guarded(self, address):
@@ -30,7 +49,7 @@ def no_network(monkeypatch):
             raise OSError(f"a test tried to reach {address}")
         return connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded)
+    socket.socket.connect = guarded
 
 
 def _is_loopback(host):
@@ -93,6 +112,13 @@ def run_sort(*argv):
     from memevit.arguments import SortArguments
 
     return run_script(sort_memes, *argv, groups=(SortArguments,))
+
+
+def run_push(*argv):
+    import push_to_hub
+    from memevit.hub.arguments import PushArguments
+
+    return run_script(push_to_hub, *argv, groups=(PushArguments,))
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def test_every_room_has_files():
         "__init__.py", "arguments.py", "cli.py", "demo.py", "errors.py", "files.py", "labels.py", "manifest.py",
         "pixels.py", "results.py", "rows.py",
     ]  # fmt: skip
-    for room in ("data", "model", "evaluation"):
+    for room in ROOMS:
         assert len(files_of(room)) >= 4, room
 
 
@@ -70,3 +70,10 @@ def test_only_the_model_room_imports_torch(room):
 def test_evaluation_imports_no_transformers():
     for path in files_of("evaluation"):
         assert not any(name.split(".")[0] == "transformers" for name in imported(path)["anywhere"]), path
+
+
+def test_what_runs_in_a_space_imports_nothing_of_ours():
+    paths = [*files_of("hub/space"), ROOT / "memevit" / "pixels.py"]
+    assert [path.name for path in paths] == ["__init__.py", "app.py", "page.py", "pixels.py"]
+    for path in paths:
+        assert not any(name.split(".")[0] == "memevit" for name in imported(path)["anywhere"]), path

@@ -31,7 +31,7 @@ def flags_of(script):
 
 def test_there_are_commands_to_check():
     assert len(commands()) >= 6
-    assert SCRIPTS == ["data_prep", "finetune_vit", "sort_memes"]
+    assert SCRIPTS == ["app", "data_prep", "finetune_vit", "push_to_hub", "sort_memes"]
 
 
 @pytest.mark.parametrize("command", commands())
@@ -61,9 +61,12 @@ def test_help_shows_the_docstring_and_the_flags(script, capsys):
 
 def _groups(script):
     import memevit.arguments as arguments
+    from memevit.hub.arguments import AppArguments, PushArguments
     from memevit.model.recipe import FineTuningArguments, RecipeArguments
 
     return {
+        "app": (AppArguments,),
+        "push_to_hub": (PushArguments,),
         "data_prep": (arguments.SourceArguments, arguments.SplitArguments),
         "finetune_vit": (arguments.ModelArguments, RecipeArguments, arguments.RunArguments, FineTuningArguments),
         "sort_memes": (arguments.SortArguments,),

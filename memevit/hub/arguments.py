@@ -6,7 +6,12 @@ from pathlib import Path
 
 from memevit.errors import UserError
 
-_REPO_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?"
+_REPO_ID = re.compile(rf"{_NAME}/{_NAME}")
+_MAX_REPO_ID = 96 - len("-data")  # The Hub's limit, and a name beside this one for the dataset.
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_REVISION = re.compile(r"refs/pr/\d+|(?!refs/)[A-Za-z0-9][A-Za-z0-9._/-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass
@@ -42,17 +47,44 @@ class PushArguments:
     )
     space: bool = field(default=False, metadata={"help": "Also publish a web page to try the model, as REPO_ID-demo."})
 
+    @property
+    def data_repo_id(self) -> str:
+        """Name of the dataset on the Hub."""
+        return f"{self.repo_id}-data"
+
+    @property
+    def space_repo_id(self) -> str:
+        """Name of the Space on the Hub."""
+        return f"{self.repo_id}-demo"
+
     def __post_init__(self) -> None:
-        if not _REPO_ID.fullmatch(self.repo_id) or "--" in self.repo_id or ".." in self.repo_id:
+        bad_parts = ("--", "..", ".git/")
+        if not _REPO_ID.fullmatch(self.repo_id) or any(bad in f"{self.repo_id}/" for bad in bad_parts):
             raise UserError(
-                f"--repo_id {self.repo_id!r} is no name for the Hub. Expected USER/NAME of letters, digits, - _ and ."
+                f"--repo_id {self.repo_id!r} is no name for the Hub. Expected USER/NAME of letters, digits, single - "
+                "and . and _, for example me/meme-games."
             )
+        if len(self.repo_id) > _MAX_REPO_ID:
+            raise UserError(f"--repo_id has {len(self.repo_id)} letters, at most {_MAX_REPO_ID} are allowed.")
+        for flag, value in (("license", self.license), ("dataset_license", self.dataset_license)):
+            if value is not None and not _LICENSE.fullmatch(value):
+                raise UserError(f"--{flag} {value!r} is no identifier of a licence. Expected one like apache-2.0.")
+        for flag, value in (("revision", self.revision), ("tag", self.tag)):
+            if value is not None and (not _REVISION.fullmatch(value) or ".." in value or _COMMIT.fullmatch(value)):
+                raise UserError(f"--{flag} {value!r} is no name for one. Expected letters, digits, - _ . and /.")
         if self.create_pr and self.revision not in (None, "main"):
             raise UserError("--create_pr opens a pull request to main; leave --revision out, or leave --create_pr out.")
         if self.create_pr and self.tag:
             raise UserError("--create_pr can't set a --tag: a pull request is no version before it is merged.")
         if not self.commit_message.strip():
             raise UserError("--commit_message is empty. Say what the commit does, or leave the flag out.")
+        if (self.create_pr or self.revision not in (None, "main")) and (self.push_dataset or self.space):
+            raise UserError(
+                "--create_pr and --revision are about the model alone. Publish the dataset and the Space in a run of "
+                "their own, without them."
+            )
+        if self.dataset_license and not self.push_dataset:
+            raise UserError("--dataset_license says nothing without --push_dataset. Add that flag, or leave it out.")
         if self.push_dataset and self.dataset is None:
             raise UserError("--push_dataset needs --dataset, the folder that data_prep.py wrote.")
 

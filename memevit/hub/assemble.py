@@ -41,7 +41,7 @@ def assemble(
     *,
     repo_id: str,
     license_id: str | None = None,
-    dataset_repo_id: str | None = None,
+    published_data: card.PublishedData | None = None,
 ) -> None:
     """Fill the empty folder `target_dir` with what is published of `model_dir`.
 
@@ -52,7 +52,7 @@ def assemble(
         target_dir: where the files go.
         repo_id: name on the Hub.
         license_id: licence of the model, if it is not that of a known backbone.
-        dataset_repo_id: dataset on the Hub that the model was trained on, if there is one.
+        published_data: dataset on the Hub that the model was trained on, if there is one.
 
     Raises:
         UserError: `model_dir` is no model folder.
@@ -71,14 +71,14 @@ def assemble(
     ):
         text = json.dumps(_without_folders(content), indent=2, ensure_ascii=False)
         files.write_text(target_dir / name, text + "\n")
-    card.write(target_dir, repo_id=repo_id, license_id=license_id, dataset_repo_id=dataset_repo_id)
+    card.write(target_dir, repo_id=repo_id, license_id=license_id, published_data=published_data)
     if left_out:
         more = f" and {len(left_out) - _MAX_NAMED} more" if len(left_out) > _MAX_NAMED else ""
         logger.info("Not part of a model page, left out: %s%s", ", ".join(left_out[:_MAX_NAMED]), more)
 
 
 def _without_folders(value: Any) -> Any:
-    """`value` with absolute paths cut down to their last part: where a file lay on this machine is nobody's business."""
+    """`value` with absolute paths cut down to their last part: where a file lay here is nobody's business."""
     if isinstance(value, dict):
         return {key: _without_folders(own) for key, own in value.items()}
     if isinstance(value, list):

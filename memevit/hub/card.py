@@ -7,6 +7,7 @@ such a template, content with a list `measurements` (and maybe `title` and `summ
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from memevit.hub import figure
 CARD_FILE = "README.md"
 PIPELINE_TAG = "image-classification"
 LIBRARY = "transformers"
+UNKNOWN_LICENSE = "unknown"  # One of the Hub's identifiers.
 LATER_SECTIONS = ("calibration", "open_set", "shortcuts", "failures", "growth")
 MAX_NAMED_CLASSES = 12  # In the first sentence.
 MAX_CLASSES_IN_INDEX = 50  # With their own entries in the model-index.
@@ -31,15 +33,23 @@ _METRIC_TYPES = {"macro_f1": "f1"}  # Names in results.json to names at hf.co/me
 _METRIC_NAMES = {"balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 
 
+@dataclass(frozen=True)
+class PublishedData:
+    """A dataset on the Hub and the licence of its pictures."""
+
+    repo_id: str
+    license_id: str
+
+
 def write(
     model_dir: Path,
     *,
     repo_id: str | None = None,
     license_id: str | None = None,
-    dataset_repo_id: str | None = None,
+    published_data: PublishedData | None = None,
 ) -> None:
     """Write README.md and the picture that it shows into `model_dir`, see `render`."""
-    text = render(model_dir, repo_id=repo_id, license_id=license_id, dataset_repo_id=dataset_repo_id)
+    text = render(model_dir, repo_id=repo_id, license_id=license_id, published_data=published_data)
     confusion = results.read(model_dir).get("confusion_matrix")
     if confusion:
         files.write_bytes(model_dir / figure.CONFUSION_FILE, figure.confusion_png(confusion))
@@ -51,7 +61,7 @@ def render(
     *,
     repo_id: str | None = None,
     license_id: str | None = None,
-    dataset_repo_id: str | None = None,
+    published_data: PublishedData | None = None,
 ) -> str:
     """The model card as text.
 
@@ -59,7 +69,7 @@ def render(
         model_dir: a model folder with results.json.
         repo_id: name on the Hub, for the three lines that show the use; the folder's name when None.
         license_id: licence of the model; that of the backbone when None and known.
-        dataset_repo_id: dataset on the Hub that the model was trained on.
+        published_data: dataset on the Hub that the model was trained on, if there is one.
 
     Raises:
         UserError: there is no results.json.
@@ -67,7 +77,9 @@ def render(
     found = results.read(model_dir)
     name = repo_id or model_dir.resolve().name.removesuffix(files.partial_of(Path("x")).name.removeprefix("x"))
     license_id = license_id or known_license(found.get("training") or {})
+    dataset_repo_id = published_data.repo_id if published_data else None
     front = _front_matter(found, name, license_id=license_id, dataset_repo_id=dataset_repo_id)
+    scores = _scores(found.get("measurements") or [])
     environment = _environment()
     body = environment.get_template("model_card.md.j2").render(
         name=name,
@@ -77,7 +89,9 @@ def render(
         dataset_repo_id=dataset_repo_id,
         model_type=_model_type(model_dir),
         base_model=describe_base_model(found.get("training") or {}),
-        scores=_scores(found.get("measurements") or []),
+        data_license=published_data.license_id if published_data else (found.get("data") or {}).get("license"),
+        scores=scores,
+        not_beaten=_not_beaten(scores),
         has_open_set=bool(found.get("open_set")),
         max_named=MAX_NAMED_CLASSES,
         confusion_file=figure.CONFUSION_FILE,
@@ -148,8 +162,7 @@ def _front_matter(
     has_base = hub_id is not None and not training.get("from_scratch")
     entries = _eval_results(found, dataset_repo_id)
     return ModelCardData(
-        license=license_id or "other",
-        license_name=None if license_id else "not-stated",
+        license=license_id or UNKNOWN_LICENSE,
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
         base_model=hub_id if has_base else None,
@@ -174,14 +187,14 @@ def _eval_results(found: dict[str, Any], dataset_repo_id: str | None) -> list[Ev
     entries = [
         EvalResult(
             **where,
-            dataset_split=m["split"],
+            dataset_split=m.get("split"),
             metric_type=_METRIC_TYPES.get(m["name"], m["name"]),
             metric_name=_METRIC_NAMES.get(m["name"], m["name"].replace("_", " ").capitalize()),
             metric_value=m["value"],
             metric_args={key: m[key] for key in ("n", "ci_low", "ci_high", "ci_method") if m.get(key) is not None},
         )
-        for m in found.get("measurements") or []
-        if m["subject"] == results.MODEL
+        for m in [*(found.get("measurements") or []), *_later_measurements(found)]
+        if m.get("subject", results.MODEL) == results.MODEL
     ]
     per_class = found.get("per_class") or []
     if len(per_class) <= MAX_CLASSES_IN_INDEX:
@@ -200,6 +213,11 @@ def _eval_results(found: dict[str, Any], dataset_repo_id: str | None) -> list[Ev
     return entries
 
 
+def _later_measurements(found: dict[str, Any]) -> list[dict[str, Any]]:
+    sections = [found.get(key) for key in LATER_SECTIONS]
+    return [m for section in sections if isinstance(section, dict) for m in section.get("measurements") or []]
+
+
 def _scores(measurements: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per subject and split, with its measurements by name; the test split first."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -207,6 +225,16 @@ def _scores(measurements: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row = rows.setdefault((m["subject"], m["split"]), {"subject": m["subject"], "split": m["split"], "n": m["n"]})
         row[m["name"]] = m
     return sorted(rows.values(), key=lambda row: (row["subject"] != results.MODEL, row["split"] != "test"))
+
+
+def _not_beaten(scores: list[dict[str, Any]]) -> list[str]:
+    """The baselines that are at least as accurate as the model on its first split."""
+    model = next((row for row in scores if row["subject"] == results.MODEL and "accuracy" in row), None)
+    if model is None:
+        return []
+    others = [row for row in scores if row["subject"] != results.MODEL and row["split"] == model["split"]]
+    accuracy = model["accuracy"]["value"]
+    return [row["subject"] for row in others if "accuracy" in row and row["accuracy"]["value"] >= accuracy]
 
 
 def _model_type(model_dir: Path) -> str:

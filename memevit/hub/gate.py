@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from huggingface_hub import ModelCard
@@ -20,7 +20,15 @@ TOLERANCE = 1e-4  # Between two ways to the same probability on one machine.
 RECORD_TOLERANCE = 0.02  # Between this machine and the one that wrote predictions.csv.
 RECORD_TOLERANCE_HALF_PRECISION = 0.1
 N_DRAWN_PICTURES = 12
+MAX_TEST_PICTURES = 100
 _MAX_LISTED = 5
+
+
+class Classified(Protocol):
+    """What a classifier says about a file: `probabilities` [C], or None."""
+
+    path: Path
+    probabilities: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,12 @@ class Reference:
     paths: list[Path]
     class_names: list[str]
     probabilities: np.ndarray
+
+    @classmethod
+    def of(cls, class_names: list[str], found: Sequence[Classified]) -> "Reference":
+        """From what a classifier says about files; those that it can't read are left out."""
+        known = [one for one in found if one.probabilities is not None]
+        return cls([one.path for one in known], class_names, np.asarray([one.probabilities for one in known]))
 
 
 def check(folder: Path, reference: Reference) -> None:
@@ -114,8 +128,8 @@ def _card_faults(text: str) -> Iterator[str]:
             yield f"{key} is missing in {card.CARD_FILE}"
 
 
-def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str]) -> np.ndarray:
-    """[n, C] probabilities as a stranger gets them, from `pipeline("image-classification")`.
+def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str], **options: Any) -> np.ndarray:
+    """[n, C] probabilities as a stranger gets them, from `pipeline("image-classification")` with `options`.
 
     Raises:
         UserError: `model` can't be loaded that way, or knows other classes.
@@ -123,7 +137,7 @@ def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str])
     from transformers import pipeline
 
     try:
-        classifier = pipeline("image-classification", model=model)
+        classifier = pipeline("image-classification", model=model, device="cpu", **options)
         answers = classifier([str(path) for path in paths], top_k=len(class_names))
     except Exception as error:  # Transformers raises anything, from OSError to KeyError.
         raise UserError(f'pipeline("image-classification") can\'t use {Path(model).name}: {error}') from error
@@ -136,9 +150,18 @@ def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str])
     return np.asarray(rows, dtype=np.float64).reshape(-1, len(class_names))
 
 
-def difference(model: str, reference: Reference) -> str:
-    """What `model`, loaded as strangers do, says otherwise than the local model; "" when they agree."""
-    own = probabilities(model, reference.paths, reference.class_names)
+def difference(model: str, reference: Reference, **options: Any) -> str:
+    """What `model`, loaded as strangers do, says otherwise than the local model; "" when they agree.
+
+    Args:
+        model: a folder or a name on the Hub.
+        reference: what the local model says.
+        options: for `pipeline`: revision, token, model_kwargs.
+
+    Raises:
+        UserError: it can't be loaded at all.
+    """
+    own = probabilities(model, reference.paths, reference.class_names, **options)
     largest = float(np.abs(own - reference.probabilities).max())
     if not largest <= TOLERANCE:  # Also when it is no number.
         return f"loaded back it gives other probabilities than the local model, by up to {largest:.2g}"
@@ -148,6 +171,16 @@ def difference(model: str, reference: Reference) -> str:
         return "loaded back it gives other classes than the local model"
     logger.info("Loaded back, the model says the same about %d pictures (largest difference %.1g)", len(own), largest)
     return ""
+
+
+def some_of(paths: Sequence[Path], *, n: int = MAX_TEST_PICTURES) -> list[Path]:
+    """`n` of `paths`, evenly spread, or all where there are fewer.
+
+    Example:
+        >>> [path.name for path in some_of([Path(str(number)) for number in range(10)], n=3)]
+        ['0', '3', '6']
+    """
+    return [paths[position * len(paths) // n] for position in range(n)] if len(paths) > n else list(paths)
 
 
 def drawn_pictures(folder: Path, *, n: int = N_DRAWN_PICTURES) -> list[Path]:

@@ -7,6 +7,7 @@ connection that breaks comes out of it as an error of httpx2, its HTTP library.
 import email.utils
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 LONGEST_REQUESTED_WAIT_S = 300.0  # A Hub that asks for more is not waited for.
 
 
@@ -55,7 +57,8 @@ class Patience:
                 wait_s = self._wait_s(error, attempt)
                 if attempt == self.attempts or wait_s > LONGEST_REQUESTED_WAIT_S:
                     raise_explained(error, doing, attempts=attempt)
-                logger.info("%s: %s; trying again in %.0f s", doing.capitalize(), reason(error), wait_s)
+                what = f"{doing[0].upper()}{doing[1:]}"
+                logger.info("%s: %s; trying again in %.0f s", what, reason(error), wait_s)
                 self.sleep(wait_s)
         raise AssertionError("unreachable")
 
@@ -100,12 +103,11 @@ def is_connection_error(error: BaseException) -> bool:
     return any(isinstance(one, kinds) for one in _chain(error))
 
 
-def is_xet_error(error: BaseException) -> bool:
-    """Whether the transfer by Xet failed, for which plain LFS is the way round."""
-    for one in _chain(error):
-        if type(one).__module__.split(".")[0] == "hf_xet" or "xet" in str(one).lower():
-            return True
-    return False
+def is_from_xet(error: BaseException) -> bool:
+    """Whether a failed transfer failed in Xet, which has a HTTP client of its own; plain LFS is the way round."""
+    import httpx2
+
+    return response_of(error) is None and not any(isinstance(one, httpx2.HTTPError) for one in _chain(error))
 
 
 def is_transient(error: BaseException) -> bool:
@@ -122,9 +124,14 @@ def is_transient(error: BaseException) -> bool:
 
 
 def requested_wait_s(error: BaseException) -> float | None:
-    """Seconds that the Hub asks to wait (`Retry-After`: a number or a date), or None."""
+    """Seconds that the Hub asks to wait, or None.
+
+    It says so with `Retry-After` (a number or a date), or with `RateLimit` (`"api";r=0;t=55` is nothing left for 55 s).
+    """
     response = response_of(error)
-    value = "" if response is None else response.headers.get("Retry-After", "")
+    if response is None:
+        return None
+    value = response.headers.get("Retry-After", "")
     try:
         return max(0.0, float(value))
     except ValueError:
@@ -132,7 +139,21 @@ def requested_wait_s(error: BaseException) -> float | None:
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError):
-        return None
+        pass
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(response.headers)
+    return float(limit.reset_in_seconds) if response.status_code == 429 and limit and not limit.remaining else None
+
+
+def without_query(text: str) -> str:
+    """`text` with addresses cut off at the `?`: whoever has the signature behind it may write there.
+
+    Example:
+        >>> without_query("PUT 'https://store.example/a?signature=x' failed")
+        "PUT 'https://store.example/a?...' failed"
+    """
+    return _QUERY.sub(r"\1?...", text)
 
 
 def reason(error: BaseException) -> str:
@@ -140,7 +161,7 @@ def reason(error: BaseException) -> str:
     response = response_of(error)
     if response is None:
         first = next((one for one in _chain(error) if str(one)), error)
-        return " ".join(str(first).split())[:200] or type(error).__name__
+        return without_query(" ".join(str(first).split()))[:200] or type(error).__name__
     message = getattr(error, "server_message", None) or _message_in(response)
     return f"the Hub answered {response.status_code}" + (f" ({message})" if message else "")
 
@@ -186,7 +207,7 @@ def _explained(error: BaseException, doing: str, attempts: int) -> BaseException
     if status is not None:
         again = "Wait a while and run the command again." if status in TRANSIENT_STATUS else "Mend that and try again."
         return UserError(f"Failed at {doing}{tries}: {why}. {again}")
-    if is_connection_error(error) or is_xet_error(error) or isinstance(error, json.JSONDecodeError):
+    if is_connection_error(error) or isinstance(error, (json.JSONDecodeError, RuntimeError)):
         return UserError(f"Failed at {doing}{tries}: {why}. Check the connection and run the command again.")
     if isinstance(error, ValueError):  # The client's own checks, among them refused card metadata.
         return UserError(f"Failed at {doing}: {why}.")

@@ -10,20 +10,16 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from memevit import files
 
 # Signatures of picture formats that are long enough not to turn up in weights by chance.
-_PICTURES = (
-    b"\xff\xd8\xff\xe0\x00\x10JFIF\x00",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-    b"ftypavif",
-    b"ftypheic",
-    b"ftypmif1",
-)
+_PICTURE_INSIDE = re.compile(rb"\xff\xd8\xff\xe0\x00\x10JFIF\x00|\x89PNG\r\n\x1a\n|GIF8[79]a|ftyp(?:avif|heic|mif1)")
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x01\x00", b"8BPS", b"\x00\x00\x00\x0cjP")
-_PICTURES_IN_TEXT = re.compile(rb"data:image/|[\"'=,\s](/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{40})")
+_PICTURE_IN_TEXT = re.compile(
+    rb"data:image/[a-z+.-]+;base64,[A-Za-z0-9+/]{40}|[\"'=,\s](/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{40})"
+)
 _PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill", ".npy", ".npz"})
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")
 _OLD_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
@@ -40,6 +36,10 @@ _SECRETS = {
     "an authorization header": rb"[Aa]uthorization[\"']?\s*[:=]\s*[\"']?(?:Bearer|Basic)\s+[A-Za-z0-9+/=_.-]{16,}",
 }
 _SECRET_PATTERNS = {name: re.compile(pattern) for name, pattern in _SECRETS.items()}
+_PICTURE = "is or holds a picture"
+_IS_TEXT = np.isin(np.arange(256), [*range(0x20, 0x7F), *b"\t\n\r"])
+_WINDOW_BYTES, _OVERLAP_BYTES = 1 << 24, 1 << 9
+_MIN_TEXT_BYTES = 8  # As short as the token of this machine may be; weights hold few runs of so many letters.
 
 _ROOTS = (
     *("home", "Users", "root", "tmp", "var", "mnt", "media", "opt", "srv", "private", "Volumes", "etc", "usr", "dev"),
@@ -91,13 +91,12 @@ def _in_file(
         yield from _pickles(path, content)
         if path.suffix == ".safetensors":
             yield from _safetensors_faults(content)
-        if not allows_picture and _is_picture(content):
-            yield "is or holds a picture"
-        for what, pattern in _SECRET_PATTERNS.items():
-            if pattern.search(content):
-                yield f"holds {what}"
-        if any(content.find(secret) >= 0 for secret in secrets):
-            yield "holds the token of this machine"
+        found = _held(content, secrets)
+        if allows_picture:
+            found.discard(_PICTURE)
+        elif _starts_as_picture(content):
+            found.add(_PICTURE)
+        yield from sorted(found)
         readable = _readable_part(path, content)
         if match := machine_paths.search(readable):
             line = readable.count(b"\n", 0, match.start()) + 1
@@ -145,11 +144,38 @@ def _safetensors_header(content: mmap.mmap) -> bytes | None:
         return None
 
 
-def _is_picture(content: mmap.mmap) -> bool:
+def _starts_as_picture(content: mmap.mmap) -> bool:
     start = content[:16]
-    if start.startswith(_PICTURE_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
-        return True
-    return any(content.find(sign) >= 0 for sign in _PICTURES) or bool(_PICTURES_IN_TEXT.search(content))
+    return start.startswith(_PICTURE_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+
+
+def _held(content: mmap.mmap, secrets: Sequence[bytes]) -> set[str]:
+    """What of pictures and secrets is anywhere in `content`."""
+    found = set()
+    for start in range(0, len(content), _WINDOW_BYTES):
+        window = content[max(0, start - _OVERLAP_BYTES) : start + _WINDOW_BYTES]
+        text = _text_in(window)
+        if _PICTURE_INSIDE.search(window) or _PICTURE_IN_TEXT.search(text):
+            found.add(_PICTURE)
+        found |= {f"holds {what}" for what, pattern in _SECRET_PATTERNS.items() if pattern.search(text)}
+        if any(secret in text for secret in secrets):
+            found.add("holds the token of this machine")
+    return found
+
+
+def _text_in(window: bytes) -> bytes:
+    r"""The runs of letters in it, with a zero between them: patterns are slow, and weights hold hardly any text.
+
+    Example:
+        >>> _text_in(b"\x01\x02some words\x00xy\xff")
+        b'some words\x00'
+    """
+    runs = _IS_TEXT[np.frombuffer(window, np.uint8)]
+    for step in (1, 2, 4):  # Afterwards it is true where 8 letters begin.
+        runs = runs[:-step] & runs[step:]
+    begins = np.flatnonzero(runs)
+    groups = np.split(begins, np.flatnonzero(np.diff(begins) > 1) + 1) if len(begins) else []
+    return b"".join(window[group[0] : group[-1] + _MIN_TEXT_BYTES] + b"\0" for group in groups)
 
 
 def _readable_part(path: Path, content: mmap.mmap) -> bytes:

@@ -1,0 +1,69 @@
+"""Serve a page to try a model: drop or paste a picture, or several, and read the game and the probabilities.
+
+    python app.py --model model/
+    python app.py --model model/ --port 8000 --open_browser
+
+The page is for this machine only unless --host says otherwise. Nothing that is uploaded is kept, and nothing is sent
+elsewhere. Needs Gradio: pip install -r requirements-app.txt
+"""
+
+import importlib.util
+import logging
+import socket
+import tempfile
+from pathlib import Path
+
+from memevit import cli, pixels
+from memevit.data.sample import examples
+from memevit.errors import UserError
+from memevit.hub.arguments import AppArguments
+from memevit.hub.space import page
+
+logger = logging.getLogger(__name__)
+
+
+def main(args: AppArguments) -> None:
+    """Load the model and serve the page until Ctrl-C."""
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("The page needs Gradio, which is not installed. Run: pip install -r requirements-app.txt")
+
+    from memevit.model.inference import Classifier  # Takes seconds to import; what is missing is told before that.
+
+    classifier = Classifier.load(args.model)
+
+    def classify(path: Path) -> tuple[page.Answer, page.Image.Image | None]:
+        try:
+            image = pixels.load_image(path)
+        except pixels.UnreadableImageError as error:
+            return str(error), None
+        return dict(zip(classifier.class_names, classifier.probabilities([image])[0].tolist(), strict=True)), image
+
+    with tempfile.TemporaryDirectory(prefix="examples-") as folder:
+        served = page.served(
+            classify,
+            title=args.model.resolve().name,
+            about=f"Which game is a meme about? This model knows {page.listed(classifier.class_names)}.",
+            examples=examples.draw_examples(Path(folder)),
+            max_file_bytes=args.max_file_mb * 1_000_000,
+            server_name=args.host,
+            server_port=_free_port(args.host, args.port),
+            inbrowser=args.open_browser,
+        )
+        with served as address:
+            logger.info("The page is at %s; stop it with Ctrl-C", address)
+            page.wait()
+
+
+def _free_port(host: str, port: int) -> int:
+    """`port` if nothing else is served there, any free one when it is 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"Can't serve on {host}:{port} ({error.strerror}). Choose another --port.") from error
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main, AppArguments, doc=__doc__))

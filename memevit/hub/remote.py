@@ -1,0 +1,281 @@
+"""What is asked of the Hub, each request tried again where that helps, and looked after where its answer was lost."""
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard, get_token
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+from memevit.errors import UserError
+from memevit.hub import retry
+from memevit.hub.content import LocalFile, OnDemand
+
+RepoType = Literal["model", "dataset", "space"]
+MAIN = "main"
+
+_COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+_PULL_REQUEST = re.compile(r"refs/pr/(\d+)")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository on the Hub; `revision` is the branch, or `refs/pr/N`, that it is about."""
+
+    repo_id: str
+    repo_type: RepoType = "model"
+    revision: str = MAIN
+
+    @property
+    def kind(self) -> str:
+        """What a reader calls it."""
+        return {"model": "model", "dataset": "dataset", "space": "Space"}[self.repo_type]
+
+    def url(self, endpoint: str) -> str:
+        """The address of its page."""
+        prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
+        return f"{endpoint}/{prefix}{self.repo_id}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is on the Hub: the commit, where to ask for it, and whether this run has made it."""
+
+    commit: str
+    revision: str
+    url: str
+    is_new: bool
+
+
+class Hub:
+    """The Hub as one account sees it."""
+
+    def __init__(self, patience: retry.Patience, token: str) -> None:
+        self.patience, self.token = patience, token
+        self._api = HfApi(token=token)
+        self.endpoint = self._api.endpoint
+
+    @classmethod
+    def connect(cls, patience: retry.Patience | None = None) -> "Hub":
+        """Find the token, and see that the Hub takes it for writing.
+
+        Raises:
+            UserError: there is no token, it is refused or can only read, or the Hub can't be reached.
+        """
+        token = get_token()
+        if not token:
+            raise UserError(
+                "No token for the Hub was found. Make one with the right to write at "
+                "https://huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."
+            )
+        _keep_signatures_out_of_the_log()
+        hub = cls(patience or retry.DEFAULT, token)
+        found = hub.patience.call("asking the Hub whose token this is", hub._api.whoami)
+        access = (found.get("auth") or {}).get("accessToken") or {}
+        if access.get("role") == "read":
+            raise UserError(
+                "The token can only read. Make one with the right to write at https://huggingface.co/settings/tokens, "
+                "then run `hf auth login` or set HF_TOKEN."
+            )
+        return hub
+
+    def info(self, repo: Repository, revision: str | None = None) -> Any | None:
+        """What the Hub says about a repository at `revision` (its default branch when None); None if it is not there.
+
+        A private repository of somebody else is not there.
+        """
+
+        def ask() -> Any | None:
+            try:
+                return self._api.repo_info(repo.repo_id, repo_type=repo.repo_type, revision=revision)
+            except (RepositoryNotFoundError, RevisionNotFoundError):
+                return None
+            except Exception as error:
+                # A Hub at an http:// address, or one that hides what it has, says only that much.
+                if retry.status_of(error) in (401, 404):
+                    return None
+                raise
+
+        return self.patience.call(f"looking for {repo.repo_id}", ask)
+
+    def create(self, repo: Repository, *, public: bool) -> None:
+        """Make a repository that is not there yet."""
+
+        def make() -> bool:
+            sdk = {"space_sdk": "gradio"} if repo.repo_type == "space" else {}
+            try:
+                self._api.create_repo(repo.repo_id, repo_type=repo.repo_type, private=not public, **sdk)
+            except Exception as error:
+                if retry.status_of(error) != 409 or self.info(repo) is None:
+                    raise
+            return True
+
+        self.patience.call(f"creating {repo.repo_id}", make, look=lambda: True if self.info(repo) else None)
+
+    def open_to_all(self, repo: Repository) -> None:
+        """Make a private repository public."""
+        self.patience.call(
+            f"making {repo.repo_id} public",
+            lambda: self._api.update_repo_settings(repo.repo_id, repo_type=repo.repo_type, private=False),
+        )
+
+    def require_branch(self, repo: Repository) -> None:
+        """Make the branch from the default one if it is not there.
+
+        Raises:
+            UserError: the name belongs to a tag, or to a pull request that is not there.
+        """
+        if repo.revision == MAIN or self.info(repo, repo.revision):
+            if repo.revision in self.tags(repo):
+                raise UserError(f"--revision {repo.revision} is a tag of {repo.repo_id}, not a branch. Name a branch.")
+            return
+        if _PULL_REQUEST.fullmatch(repo.revision):
+            raise UserError(f"{repo.repo_id} has no pull request {repo.revision}. Check --revision.")
+        self.patience.call(
+            f"creating the branch {repo.revision}",
+            lambda: self._api.create_branch(
+                repo.repo_id, branch=repo.revision, repo_type=repo.repo_type, exist_ok=True
+            ),
+        )
+
+    def files(self, repo: Repository, revision: str) -> dict[str, Any]:
+        """Every file at `revision` by its path, as `RepoFile`."""
+
+        def ask() -> dict[str, Any]:
+            tree = self._api.list_repo_tree(repo.repo_id, recursive=True, revision=revision, repo_type=repo.repo_type)
+            return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
+
+        return self.patience.call(f"listing the files of {repo.repo_id}", ask)
+
+    def tags(self, repo: Repository) -> dict[str, str]:
+        """Commit by tag."""
+        refs = self.patience.call(
+            f"listing the tags of {repo.repo_id}",
+            lambda: self._api.list_repo_refs(repo.repo_id, repo_type=repo.repo_type),
+        )
+        return {tag.name: tag.target_commit for tag in refs.tags}
+
+    def pull_requests(self, repo: Repository) -> dict[str, str]:
+        """Newest commit by `refs/pr/N`, the newest pull request first."""
+        refs = self.patience.call(
+            f"listing the pull requests of {repo.repo_id}",
+            lambda: self._api.list_repo_refs(repo.repo_id, repo_type=repo.repo_type, include_pull_requests=True),
+        )
+        found = {one.ref: one.target_commit for one in refs.pull_requests or [] if _PULL_REQUEST.fullmatch(one.ref)}
+        return dict(sorted(found.items(), key=lambda one: -int(one[0].split("/")[-1])))
+
+    def tag(self, repo: Repository, name: str, commit: str) -> None:
+        """Give `commit` the tag `name`; fine if it has it already."""
+
+        def has_it() -> bool | None:
+            return True if self.tags(repo).get(name) == commit else None
+
+        def make() -> bool:
+            try:
+                self._api.create_tag(repo.repo_id, tag=name, revision=commit, repo_type=repo.repo_type)
+            except Exception as error:
+                if retry.status_of(error) != 409 or not has_it():
+                    raise
+            return True
+
+        self.patience.call(f"setting the tag {name}", make, look=has_it)
+
+    def check_card(self, repo: Repository, text: str) -> None:
+        """Let the Hub look at the front matter of a README.md before anything else is sent.
+
+        Raises:
+            UserError: the Hub refuses it.
+        """
+        self.patience.call(
+            f"checking the front matter of README.md of {repo.repo_id}",
+            lambda: RepoCard(text).validate(repo_type=repo.repo_type),
+        )
+
+    def commit(
+        self,
+        repo: Repository,
+        changed: Mapping[str, LocalFile],
+        outdated: Iterable[str],
+        *,
+        message: str,
+        create_pr: bool,
+        parent: str | None,
+        look: Callable[[], Published | None],
+    ) -> Published:
+        """Send the content of `changed`, then make one commit of it.
+
+        Args:
+            repo: where to.
+            changed: files to add or replace.
+            outdated: paths to delete.
+            message: first line of the commit.
+            create_pr: open a pull request with the commit.
+            parent: the commit that this one is to follow; another one there makes the Hub answer 412.
+            look: what is there if the answer was lost and the commit was made; else None.
+        """
+        where = {"repo_id": repo.repo_id, "repo_type": repo.repo_type}
+        where |= {"create_pr": True} if create_pr else {"revision": repo.revision}
+        additions = self._uploaded(changed, where)
+        deletions = [CommitOperationDelete(path_in_repo=path) for path in outdated]
+
+        def make() -> Published:
+            made = _without_warnings(
+                lambda: self._api.create_commit(
+                    operations=[*additions, *deletions],
+                    commit_message=message,
+                    parent_commit=parent if parent and _COMMIT_ID.fullmatch(parent) else None,
+                    **where,
+                )
+            )
+            return Published(made.oid, made.pr_revision or repo.revision, made.pr_url or made.commit_url, is_new=True)
+
+        return self.patience.call(f"committing to {repo.repo_id}", make, look=look)
+
+    def _uploaded(self, changed: Mapping[str, LocalFile], where: dict[str, Any]) -> list[CommitOperationAdd]:
+        """The additions of a commit, with the content of large files already sent: by Xet, else by plain LFS."""
+
+        def send(*, by_xet: bool) -> list[CommitOperationAdd]:
+            content = {path: file.path if by_xet else OnDemand(file.path) for path, file in changed.items()}
+            additions = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=own) for path, own in content.items()]
+            self._api.preupload_lfs_files(additions=additions, free_memory=False, **where)
+            return additions
+
+        def send_somehow() -> list[CommitOperationAdd]:
+            try:
+                return send(by_xet=True)
+            except Exception as error:
+                if not retry.is_from_xet(error):
+                    raise
+                retry.logger.info("The transfer by Xet failed (%s); sending by plain LFS.", retry.reason(error))
+                return send(by_xet=False)
+
+        return self.patience.call(f"sending files to {where['repo_id']}", send_somehow)
+
+
+def _keep_signatures_out_of_the_log() -> None:
+    """Whoever has the address of an upload may write there: no log shows it."""
+    for name in ("httpx", "httpx2"):  # They log every address at the level of our own messages.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        if _without_query not in handler.filters:
+            handler.addFilter(_without_query)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    record.msg, record.args = retry.without_query(record.getMessage()), ()
+    return True
+
+
+def _without_warnings(action: Callable[[], T]) -> T:
+    """The value of `action`, with the Hub's remarks on a README.md in the log rather than as Python warnings."""
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        value = action()
+    for remark in remarks:
+        retry.logger.debug("%s", remark.message)
+    return value

@@ -1,0 +1,180 @@
+"""The model card: true, complete, and nothing on it that is not in the files beside it."""
+
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from memevit import results
+from memevit.hub import card, figure
+
+NUMBER = re.compile(r"(?<![\w.,-])\d+(?:\.\d+)?(?:e-?\d+)?(?!\w|[.,]\d)")
+# Numbers of a name: of the Transformer's paper, of the F1 measure, of a license, of a backbone.
+NAMES = re.compile(r"https?://\S+|`[^`]*`|\bF1\b|apache-2\.0|cc-by-4\.0|95 %")
+
+
+def numbers_in(value):
+    """Every number in a results.json, as the card may write it."""
+    if isinstance(value, dict):
+        return set().union(set(), *(numbers_in(own) for own in value.values()))
+    if isinstance(value, list):
+        return set().union(set(), *(numbers_in(own) for own in value))
+    if isinstance(value, bool) or value is None:
+        return set()
+    if isinstance(value, str):
+        return set(NUMBER.findall(value))
+    return {json.dumps(value), f"{value:.3f}", f"{value:.0f}"}
+
+
+def front_of(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+@pytest.fixture
+def folder(model_dir, tmp_path):
+    return shutil.copytree(model_dir, tmp_path / "games")
+
+
+def test_every_number_on_the_card_is_in_results_json(model_dir):
+    text = card.render(model_dir, repo_id="me/games")
+    found = results.read(model_dir)
+    body = NAMES.sub("", text.split("---\n", 2)[2])
+    shown = NUMBER.findall(body)
+    assert len(shown) > 50
+    assert set(shown) - numbers_in(found) == set()
+    in_front = {json.dumps(one) for one in _numbers(front_of(text)["model-index"])}
+    assert len(in_front) > 8
+    assert in_front <= numbers_in(found)
+
+
+def _numbers(value):
+    if isinstance(value, dict):
+        return [number for own in value.values() for number in _numbers(own)]
+    if isinstance(value, list):
+        return [number for own in value for number in _numbers(own)]
+    return [value] if isinstance(value, (int, float)) else []
+
+
+def test_a_number_from_nowhere_would_be_noticed(model_dir):
+    assert "0.123" not in numbers_in(results.read(model_dir))
+    assert NUMBER.findall(NAMES.sub("", "accuracy 0.123, 7 pictures (95 %), `vit-16`")) == ["0.123", "7"]
+
+
+def test_the_model_index_holds_every_number_about_the_model(model_dir):
+    found, (index,) = results.read(model_dir), front_of(card.render(model_dir))["model-index"]
+    listed = [
+        (result["dataset"]["split"], metric["value"]) for result in index["results"] for metric in result["metrics"]
+    ]
+    own = [(m["split"], m["value"]) for m in found["measurements"] if m["subject"] == results.MODEL]
+    own += [(row["split"], row[name]) for row in found["per_class"] for name in ("precision", "recall", "f1")]
+    assert sorted(listed) == sorted(own)
+    assert len(own) == 6 + 9
+    accuracy = index["results"][0]["metrics"][0]
+    assert accuracy["args"].keys() == {"n", "ci_low", "ci_high", "ci_method"}
+
+
+def test_the_front_matter_is_what_the_hub_reads(model_dir):
+    data = ModelCard(card.render(model_dir, repo_id="me/games", license_id="mit")).data
+    assert (data.license, data.pipeline_tag, data.library_name) == ("mit", "image-classification", "transformers")
+    assert data.metrics == ["accuracy", "f1", "precision", "recall"]
+    assert {"memes", "image-classification"} <= set(data.tags)
+    assert (data.base_model, data.datasets) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("training", "license_id", "base"),
+    [
+        ({"base_model": "google/vit-base-patch16-224-in21k"}, "apache-2.0", "google/vit-base-patch16-224-in21k"),
+        ({"base_model": "somebody/swin"}, "unknown", "somebody/swin"),
+        ({"base_model": "/home/jane/backbone"}, "unknown", None),
+        ({"base_model": "google/vit-base-patch16-224", "from_scratch": True}, "apache-2.0", None),
+        ({"base_model": "/srv/project/backbones/vit-micro"}, "apache-2.0", None),
+    ],
+)
+def test_licence_and_base_model_are_those_of_the_backbone(folder, training, license_id, base):
+    results.update(folder, training=results.read(folder)["training"] | training)
+    text = card.render(folder)
+    front = front_of(text)
+    assert front["license"] == license_id
+    assert front.get("base_model") == base
+    assert front.get("base_model_relation") == ("finetune" if base else None)
+    assert "/home/jane" not in text
+    assert "/srv/project" not in text
+
+
+def test_it_says_in_words_what_there_is(folder):
+    text = card.render(folder, repo_id="me/games")
+    for heading in (
+        "## Use",
+        "## Classes",
+        "## How good it is",
+        "## Training data",
+        "## Recipe",
+        "## Limits and misuse",
+    ):
+        assert heading in text, heading
+    assert "**coral**, **moss**, **slate**" in text
+    assert "not stated. Memes belong to the people who made them" in text
+    assert "AMD EPYC, 2 cores" in text
+    assert "confusion_matrix.png" in text
+
+
+def test_a_baseline_that_is_not_beaten_is_named(folder):
+    found = results.read(folder)
+    for m in found["measurements"]:
+        if m["name"] == "accuracy" and m["split"] == "test":
+            m["value"] = {"fine-tuned model": 0.5, "majority class": 0.4, "colour histogram": 0.5}[m["subject"]]
+    results.update(folder, measurements=found["measurements"])
+    assert "**This model does not beat the colour histogram on the test split.**" in card.render(folder)
+    assert "does not beat the majority" not in card.render(folder)
+
+
+def test_later_evidence_gets_its_section_by_being_there(folder):
+    before = card.render(folder)
+    assert not re.search(r"^## (Calibration|Open set|Shortcuts)", before, re.MULTILINE)
+    ece = {"name": "ece", "value": 0.0421, "split": "test", "n": 18, "ci_low": 0.01, "ci_high": 0.09}
+    results.update(folder, calibration={"summary": "How far to trust a probability.", "measurements": [ece]})
+    results.update(folder, shortcuts={"title": "What it looks at", "measurements": []}, open_set={"threshold": 1.5})
+    text = card.render(folder)
+    assert "## Calibration\n\nHow far to trust a probability." in text
+    assert "| ece | 0.042 | 0.010 to 0.090 | test | 18 |" in text
+    assert "What it looks at" not in text
+    assert {"type": "ece", "value": 0.0421} == {
+        key: value
+        for result in front_of(text)["model-index"][0]["results"]
+        for metric in result["metrics"]
+        if metric["type"] == "ece"
+        for key, value in metric.items()
+        if key in ("type", "value")
+    }
+    assert "It answers with one of its classes whatever it is shown" in before
+    assert "It answers with one of its classes whatever it is shown" not in text
+
+
+def test_names_cannot_break_the_page(folder):
+    found = results.read(folder)
+    classes = found["data"]["classes"] | {"a|b <script>": found["data"]["classes"]["coral"]}
+    results.update(folder, data=found["data"] | {"classes": classes})
+    text = card.render(folder)
+    assert "| a\\|b &lt;script&gt; | 28 |" in text
+    assert "<script>" not in text
+
+
+def test_a_folder_with_little_in_it_gives_a_page_without_empty_sections(tmp_path):
+    results.update(tmp_path, measurements=[])
+    text = card.render(tmp_path)
+    assert "How good it is" not in text
+    assert "model-index" not in front_of(text)
+    assert not re.search(r"^#+ [^\n]*\n+(?=#|\Z)", text, re.MULTILINE)
+
+
+def test_the_picture_of_the_confusion_is_the_same_for_the_same_counts():
+    confusion = {"split": "test", "class_names": ["a$b", "ü"], "counts": [[3, 1], [0, 4]]}
+    content = figure.confusion_png(confusion)
+    assert content.startswith(b"\x89PNG")
+    assert content == figure.confusion_png(confusion)
+    many = [str(number) for number in range(60)]
+    assert figure.confusion_png({"split": "test", "class_names": many, "counts": [[1] * 60] * 60}) != content

@@ -1,0 +1,98 @@
+"""What must hold of the assembled folder: each fault by itself, and the check against the local model."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from memevit.errors import UserError
+from memevit.hub import assemble, gate
+from memevit.model.inference import Classifier
+
+
+@pytest.fixture(scope="module")
+def reference(model_dir, tmp_path_factory):
+    paths = gate.drawn_pictures(tmp_path_factory.mktemp("drawn"), n=4)
+    classifier = Classifier.load(model_dir)
+    return gate.Reference.of(classifier.class_names, list(classifier.classify(paths)))
+
+
+@pytest.fixture
+def folder(model_dir, tmp_path):
+    (tmp_path / "page").mkdir()
+    assemble.assemble(model_dir, tmp_path / "page", repo_id="me/games")
+    return tmp_path / "page"
+
+
+def change(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def names(*values):
+    return {str(label): name for label, name in enumerate(values)}
+
+
+SPOILT = [
+    (lambda f: (f / "preprocessor_config.json").unlink(), "the image processor"),
+    (lambda f: (f / "model.safetensors").unlink(), "the weights"),
+    (lambda f: change(f / "config.json", architectures=["ViTModel"]), "no image classification model"),
+    (lambda f: change(f / "config.json", auto_map={"AutoModel": "x.Y"}), "code of its own"),
+    (lambda f: change(f / "config.json", id2label=names("LABEL_0", "LABEL_1", "LABEL_2")), "'LABEL_0'"),
+    (lambda f: change(f / "config.json", id2label=names("a", "a", "b")), "no proper id2label"),
+    (lambda f: change(f / "config.json", label2id={"coral": 1}), "not the inverse"),
+    (lambda f: change(f / "results.json", confusion_matrix={"class_names": ["x", "y"]}), "is about the classes"),
+    (lambda f: (f / "README.md").write_text("no front matter"), "pipeline_tag in README.md is None"),
+    (lambda f: (f / "README.md").write_text("---\na: [\n---\n"), "can't be read"),
+    (lambda f: (f / "config.json").write_text("{"), "config.json is damaged"),
+    (lambda f: (f / "weights.pt").write_text("x"), "which pickles have"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILT)
+def test_a_faulty_page_is_refused_with_its_fault(folder, reference, spoil, message):
+    spoil(folder)
+    with pytest.raises(UserError, match="(Nothing was published|damaged)") as refused:
+        gate.check(folder, reference)
+    assert message in str(refused.value)
+
+
+def test_a_sound_page_passes_and_another_model_behind_it_does_not(folder, reference):
+    gate.check(folder, reference)
+    other = gate.Reference(reference.paths, reference.class_names, np.roll(reference.probabilities, 1, axis=1))
+    with pytest.raises(UserError, match="other probabilities than the local model"):
+        gate.check(folder, other)
+    nothing = gate.Reference(reference.paths, reference.class_names, reference.probabilities * np.nan)
+    with pytest.raises(UserError, match="other probabilities"):
+        gate.check(folder, nothing)
+    renamed = gate.Reference(reference.paths, ["a", "b", "c"], reference.probabilities)
+    with pytest.raises(UserError, match="answers with"):
+        gate.check(folder, renamed)
+
+
+def test_only_the_page_is_assembled_and_no_folder_of_this_machine_is_named(model_dir, tmp_path, caplog):
+    source = shutil.copytree(model_dir, tmp_path / "model")
+    (source / "checkpoint-9").mkdir()
+    (source / "training_args.bin").write_bytes(b"\x80\x02")
+    (source / "notes.txt").write_text("mine")
+    change(source / "run.json", arguments={"dataset": "/home/jane/memes/", "list": ["C:\\data\\x", "~/a/b", "/"]})
+    (tmp_path / "page").mkdir()
+    caplog.set_level("INFO")
+    assemble.assemble(source, tmp_path / "page", repo_id="me/games")
+    assert all(assemble.is_ours(path.name) for path in (tmp_path / "page").iterdir())
+    arguments = json.loads((tmp_path / "page" / "run.json").read_text())["arguments"]
+    assert arguments == {"dataset": "memes", "list": ["x", "b", "/"]}
+    assert "checkpoint-9, notes.txt, training_args.bin" in caplog.text
+
+
+def test_a_folder_without_a_model_is_no_page(tmp_path):
+    with pytest.raises(UserError, match="holds no model"):
+        assemble.assemble(tmp_path, tmp_path, repo_id="me/games")
+
+
+def test_drawn_pictures_are_always_the_same_and_differ_from_each_other(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, second = (gate.drawn_pictures(tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert len({path.read_bytes() for path in first}) == gate.N_DRAWN_PICTURES

@@ -1,0 +1,239 @@
+"""push_to_hub.py from a model folder to a page on the Hub that gives the same answers; the client is the real one."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from memevit.hub import card
+from memevit.model.inference import Classifier
+from memevit.pixels import load_image
+from tests.conftest import draw_picture, run_data_prep, run_push, write_classes
+from tests.hub.conftest import REPO_ID
+from tests.hub.hub_server import READER, WRITER, Fault
+
+PAGE = {
+    *("README.md", "config.json", "confusion_matrix.png", "model.safetensors", "predictions.csv"),
+    *("preprocessor_config.json", "results.json", "run.json"),
+}
+BY_NAME = f"""
+import tempfile
+from transformers import pipeline
+with tempfile.TemporaryDirectory() as fresh:
+    classify = pipeline("image-classification", model={REPO_ID!r}, model_kwargs={{"cache_dir": fresh}})
+    result = {{one["label"]: one["score"] for one in classify("meme.jpg")}}
+"""
+
+
+@pytest.fixture
+def meme(tmp_path):
+    """A folder with meme.jpg."""
+    draw_picture(7).save(tmp_path / "meme.jpg")
+    return tmp_path
+
+
+def pushed(server):
+    return server.repos["model", REPO_ID]
+
+
+def test_a_model_is_published_once_and_anybody_can_use_it_by_its_name(server, client, model_dir, meme):
+    for expected in ("Published: ", "Nothing to change, it is there already: "):
+        outcome = client.push("--model", model_dir, "--repo_id", REPO_ID)
+        assert outcome.code == 0, outcome.said
+        assert expected in outcome.said
+        assert WRITER not in outcome.said
+    repo = pushed(server)
+    assert (repo.private, repo.titles_of(), repo.tags) == (True, ["Upload model"], {"v1": repo.refs["main"]})
+    assert set(repo.files()) == PAGE | {".gitattributes"}
+    assert repo.files()["model.safetensors"] == (model_dir / "model.safetensors").read_bytes()
+    assert outcome.said.count("Loaded back, the model says the same") == 2
+
+    by_name = client.run(BY_NAME, token=READER, folder=meme).result
+    local = Classifier.load(model_dir)
+    expected = local.probabilities([load_image(meme / "meme.jpg")])[0]
+    assert np.allclose([by_name[name] for name in local.class_names], expected, atol=1e-4)
+
+    code = re.search(r"```python\n(.*?)```", repo.files()["README.md"].decode(), re.DOTALL)[1]
+    assert len(code.splitlines()) == 3
+    shown = client.run(code, folder=meme)
+    assert shown.code == 0, shown.said
+    assert max(by_name, key=by_name.get) in shown.said
+
+
+def test_it_goes_up_and_comes_back_by_xet(server, xet_client, model_dir):
+    outcome = xet_client.push("--model", model_dir, "--repo_id", REPO_ID, "--commit_message", "By Xet", "--tag", "x")
+    assert outcome.code == 0, outcome.said
+    assert (pushed(server).titles_of(), list(pushed(server).tags)) == (["By Xet"], ["x"])
+    assert {"xet-write-token", "xet-read-token"} <= set(server.steps())
+    assert not {"put", "storage"} & set(server.steps())
+
+
+def test_a_flipped_byte_on_the_way_back_is_noticed_and_the_version_gets_no_name(server, client, model_dir):
+    server.fail("storage", *[Fault(flip=True)] * 2)
+    outcome = client.push("--model", model_dir, "--repo_id", REPO_ID)
+    assert outcome.code == 2
+    assert "other bytes came back in confusion_matrix.png, model.safetensors" in outcome.error
+    assert pushed(server).tags == {}
+
+
+def test_a_hub_that_stumbles_on_the_way_back_is_asked_again(server, client, model_dir):
+    server.fail("storage", Fault(status=503))
+    n_of_the_snapshot = 2 * len(PAGE)  # A HEAD and a GET of each of 7 small files, a HEAD of the 2 large ones.
+    server.fail("resolve", *[Fault()] * n_of_the_snapshot, Fault(drop=True))
+    outcome = client.push("--model", model_dir, "--repo_id", REPO_ID)
+    assert outcome.code == 0, outcome.said
+    assert pushed(server).tags == {"v1": pushed(server).refs["main"]}
+    assert not server.faults["resolve"]
+
+
+def test_a_pull_request_is_opened_and_has_no_version(server, client, model_dir):
+    repo = server.add_repo(REPO_ID)
+    outcome = client.push("--model", model_dir, "--repo_id", REPO_ID, "--create_pr")
+    assert outcome.code == 0, outcome.said
+    assert f"Published: {server.endpoint}/{REPO_ID}/discussions/1" in outcome.said
+    assert (set(repo.files()), repo.tags) == ({".gitattributes"}, {})
+    assert set(repo.files("refs/pr/1")) > PAGE
+
+
+def test_data_and_space_go_along_when_asked(server, client, model_dir, prepared):
+    outcome = client.push(
+        *("--model", model_dir, "--repo_id", REPO_ID, "--dataset", prepared, "--public"),
+        *("--push_dataset", "--dataset_license", "cc-by-4.0", "--space"),
+    )
+    assert outcome.code == 0, outcome.said
+    data, space = server.repos["dataset", f"{REPO_ID}-data"], server.repos["space", f"{REPO_ID}-demo"]
+    assert [repo.private for repo in (data, space, pushed(server))] == [False] * 3
+    assert [repo.titles_of() for repo in (data, space)] == [["Upload dataset"], ["Upload demo"]]
+    assert "license: cc-by-4.0" in data.files()["README.md"].decode()
+    pictures = {path.relative_to(prepared).as_posix() for path in prepared.glob("*/*/*")}
+    assert set(data.files()) == pictures | {".gitattributes", "README.md", "manifest.csv", "prep.json"}
+    assert len(pictures) == 120
+    page = pushed(server).files()["README.md"].decode()
+    assert f"datasets:\n- {REPO_ID}-data" in page
+    assert "cc-by-4.0." in page
+    assert space.sdk == "gradio"
+    assert space.files()["model.txt"].decode() == f"{REPO_ID}\n"
+
+
+def test_a_published_dataset_loads_by_its_name(server, client, tmp_path):
+    write_classes(tmp_path / "source", n=6, class_names=("coral", "moss"))
+    prepared = tmp_path / "data"
+    assert run_data_prep("--source", tmp_path / "source", "--output_dir", prepared, "--num_proc", 1) == 0
+    outcome = client.run(
+        "import datasets, tempfile\nfrom pathlib import Path\nfrom memevit.hub import dataset, publish, remote\n"
+        f"folder, repo = Path({str(prepared)!r}), remote.Repository('me/games-data', 'dataset')\n"
+        "contents = dataset.collect(folder, folder / 'README.md')\n"
+        "options = {'message': 'Upload dataset', 'public': False, 'is_ours': dataset.is_ours}\n"
+        "publish.push(remote.Hub.connect(), repo, contents, **options)\n"
+        "with tempfile.TemporaryDirectory() as fresh:\n"
+        "    found = datasets.load_dataset('me/games-data', cache_dir=fresh)\n"
+        "    result = {name: len(rows) for name, rows in found.items()}, found['test'].features['label'].names"
+    )
+    assert outcome.code == 0, outcome.said
+    n = {name: len(list((prepared / name).glob("*/*"))) for name in ("train", "validation", "test")}
+    assert outcome.result == [n, ["coral", "moss"]]
+    assert sum(n.values()) == 12
+
+
+def test_a_dry_run_needs_neither_token_nor_network_and_leaves_what_would_go_up(tmp_path, model_dir, prepared, caplog):
+    model = shutil.copytree(model_dir, tmp_path / "model")
+    caplog.set_level("INFO")
+    argv = ("--model", model, "--repo_id", REPO_ID, "--dataset", prepared, "--dry_run", "--space")
+    assert run_push(*argv) == 0
+    assert {path.name for path in (tmp_path / "model.upload").iterdir()} == PAGE
+    assert f'model="{REPO_ID}"' in (tmp_path / "model.upload" / "README.md").read_text()
+    assert (tmp_path / "model.upload-demo" / "app.py").is_file()
+    assert "nothing was sent" in caplog.text
+    assert "the same about 18 pictures" in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model.upload", "model.upload-demo"}
+    (tmp_path / "model.upload" / "config.json").write_text("old")
+    assert run_push(*argv[:4], "--dry_run") == 0
+    assert (tmp_path / "model.upload" / "config.json").read_text() != "old"
+
+
+def test_a_folder_of_somebody_else_is_not_replaced_by_a_dry_run(tmp_path, model_dir, capsys):
+    model = shutil.copytree(model_dir, tmp_path / "model")
+    (tmp_path / "model.upload").mkdir()
+    (tmp_path / "model.upload" / "thesis.txt").write_text("years of work")
+    assert run_push("--model", model, "--repo_id", REPO_ID, "--dry_run") == 2
+    assert "thesis.txt" in capsys.readouterr().err
+    assert (tmp_path / "model.upload" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--repo_id", "games"), "Expected USER/NAME"),
+        (("--repo_id", "me/a--b"), "is no name for the Hub"),
+        (("--repo_id", "me/" + "a" * 90), "at most 91 are allowed"),
+        (("--create_pr", "--revision", "dev"), "leave --revision out"),
+        (("--create_pr", "--tag", "v9"), "can't set a --tag"),
+        (("--create_pr", "--space"), "are about the model alone"),
+        (("--push_dataset",), "needs --dataset"),
+        (("--license", "My Licence"), "no identifier of a licence"),
+        (("--dataset_license", "mit"), "says nothing without --push_dataset"),
+        (("--revision", "0" * 40), "is no name for one"),
+        (("--commit_message", " "), "--commit_message is empty"),
+        (("--model", "nowhere"), "is nowhere a model folder"),
+        (("--dataset", "nowhere"), "nowhere"),
+    ],
+)
+def test_wrong_options_are_told_in_a_sentence(model_dir, capsys, argv, message):
+    given = ["--model", model_dir, "--repo_id", REPO_ID, "--dry_run", *argv]
+    assert run_push(*given) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_a_dataset_without_a_licence_is_refused(model_dir, prepared, capsys):
+    argv = ("--model", model_dir, "--repo_id", REPO_ID, "--dataset", prepared, "--push_dataset", "--dry_run")
+    assert run_push(*argv) == 2
+    assert "Memes belong to the people who made them" in capsys.readouterr().err
+
+
+def test_without_a_network_the_sentence_says_so(model_dir, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    assert run_push("--model", model_dir, "--repo_id", REPO_ID) == 2
+    assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err
+
+
+def spoil_weights(model):
+    weights = load_file(model / "model.safetensors")
+    save_file(weights | {"classifier.bias": np.float32([9, 0, 0])}, model / "model.safetensors", {"format": "pt"})
+
+
+def spoil_config(model, **changes):
+    path = model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_weights, "the numbers on the card are not about these weights"),
+        (lambda model: (model / "preprocessor_config.json").unlink(), "can't be loaded"),
+        (lambda model: spoil_config(model, id2label={"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}), "knows nothing"),
+        (lambda model: (model / "results.json").write_text("{"), "is damaged"),
+    ],
+)
+def test_a_model_that_is_not_what_it_says_is_not_published(tmp_path, model_dir, prepared, capsys, spoil, message):
+    model = shutil.copytree(model_dir, tmp_path / "model")
+    spoil(model)
+    assert run_push("--model", model, "--repo_id", REPO_ID, "--dataset", prepared, "--dry_run") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_another_dataset_is_not_that_of_the_model(tmp_path, model_dir, prepared, capsys):
+    data = shutil.copytree(prepared, tmp_path / "data")
+    prep = json.loads((data / "prep.json").read_text())
+    (data / "prep.json").write_text(json.dumps(prep | {"fingerprint": "0"}))
+    assert run_push("--model", model_dir, "--repo_id", REPO_ID, "--dataset", data, "--dry_run") == 2
+    assert "was trained on other data" in capsys.readouterr().err
+
+
+def test_the_local_card_names_the_folder(model_dir):
+    assert f'model="{model_dir.name}"' in (model_dir / card.CARD_FILE).read_text()
