@@ -9,7 +9,7 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_pr
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt
+$(VENV)/.installed: requirements.txt requirements-app.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name it: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -20,7 +20,7 @@ demo: export HF_HUB_OFFLINE = 1
 demo: install
 	rm -rf $(DEMO)
 	$(BIN)/python data_prep.py --source sample --output_dir $(DEMO)/data
-	$(LAUNCH) finetune_vit.py --dataset $(DEMO)/data --output_dir $(DEMO)/model --from_scratch --num_train_epochs 15
+	$(LAUNCH) finetune_vit.py --dataset $(DEMO)/data --output_dir $(DEMO)/model --model_name_or_path backbones/vit-micro-patch8-64
 	$(BIN)/python sort_memes.py --model $(DEMO)/model --output $(DEMO)/rows.csv \
 		$(DEMO)/data/test $(DEMO)/data-sample/held_apart/unrelated
 	$(BIN)/python -m memevit.demo $(DEMO)

@@ -137,10 +137,10 @@ def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir
     from transformers import Trainer
 
     import finetune_vit
-    from memevit.arguments import ModelArguments
+    from memevit.arguments import ModelArguments, RunArguments
     from memevit.evaluation import measure
     from memevit.model import pixel_cache, training
-    from memevit.model.recipe import FineTuningArguments
+    from memevit.model.recipe import FineTuningArguments, RecipeArguments
 
     watched = [
         (pixel_cache, "open_or_build", "cache"), (training, "train", "train"), (Trainer, "evaluate", "evaluate"),
@@ -150,7 +150,7 @@ def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir
         stages.watch(*one)
     flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     argv = ["--dataset", dataset, "--model_name_or_path", backbone, "--output_dir", model_dir, "--overwrite", *flags]
-    groups = (ModelArguments, FineTuningArguments)
+    groups = (ModelArguments, RecipeArguments, RunArguments, FineTuningArguments)
     if cli.run(finetune_vit.main, *groups, doc="", argv=[*map(str, argv)]):
         raise SystemExit("finetune_vit.py failed")
 

@@ -33,7 +33,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from benchmarks import timing
 from benchmarks.plain_trainer import PlainDataset
 from memevit import cli
-from memevit.model import decoding, training
+from memevit.model import decoding, recipe, training
 from memevit.model.inference import best_device
 from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels
 
@@ -121,8 +121,10 @@ def sides_of(
         )  # fmt: skip
 
     def ours() -> Trainer:
+        own = trainer_arguments(args)
+        chosen = recipe.complete(recipe.RecipeArguments(), own, from_scratch=True)
         return training.build_trainer(
-            model(), processor, trainer_arguments(args), train=cached, validation=cached, finish=finish,
+            model(), processor, own, chosen, train=cached, validation=cached, finish=finish,
             compute_metrics=lambda predicted, true: {},
         )  # fmt: skip
 

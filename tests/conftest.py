@@ -17,19 +17,6 @@ from PIL import Image, ImageDraw
 
 from memevit import cli
 
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "browser: drives chromium; run with -m browser")
-
-
-def pytest_collection_modifyitems(config, items):
-    """Leave out what needs a browser unless it is asked for."""
-    if "browser" not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("browser")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170)}
 
 

@@ -125,6 +125,7 @@ def test_the_default_backbone_without_a_network_says_what_to_do(tmp_path, capsys
     assert run_finetune("--dataset", prepared, "--output_dir", tmp_path / "model", "--use_cpu") == 2
     (error,) = said(capsys)
     assert "google/vit-base-patch16-224-in21k can't be had" in error
+    assert "--model_name_or_path backbones/vit-micro-patch8-64" in error
     assert "--from_scratch" in error
 
 

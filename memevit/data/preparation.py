@@ -91,6 +91,8 @@ def prepare(
         "version": _VERSION,
         "corrections": [dataclasses.astuple(o) for o in orders],
     }
+    build_dir = files.partial_of(output_dir)
+    shutil.rmtree(build_dir, ignore_errors=True)  # Left by a run that was killed.
     if prepared.has_prep(output_dir):
         hashes = imagefolder.hash_source(found.files, n_processes=n_processes)
         wanted = imagefolder.fingerprint(found, hashes, parameters)
@@ -99,8 +101,6 @@ def prepare(
             return prepared.read_prep(output_dir)
     imagefolder.require_replaceable(output_dir, overwrite=overwrite)
     files.require_free_space(output_dir, _needed_bytes(found.files, settings.max_side))
-    build_dir = files.partial_of(output_dir)
-    shutil.rmtree(build_dir, ignore_errors=True)
     build_dir.mkdir(parents=True)
     try:
         with files.explained_disk_errors(output_dir):

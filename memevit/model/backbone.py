@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,22 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BACKBONE = "google/vit-base-patch16-224-in21k"
 BACKBONES_DIR = Path(__file__).parents[2] / "backbones"
-SCRATCH_BACKBONE = BACKBONES_DIR / "vit-micro-patch16-128"
+SHIPPED_BACKBONE = BACKBONES_DIR / "vit-micro-patch8-64"
 _N_NAMED = 5  # Names in one line of the log.
 
 
 def resolve(name_or_path: str | None, *, from_scratch: bool) -> str:
     """The backbone to use where none is named."""
-    return name_or_path or (str(SCRATCH_BACKBONE) if from_scratch else DEFAULT_BACKBONE)
+    return name_or_path or (str(SHIPPED_BACKBONE) if from_scratch else DEFAULT_BACKBONE)
+
+
+def name_without_folders(name_or_path: str) -> str:
+    """What results.json calls a backbone: its Hub id, or the last part of its path, with `backbones/` for ours."""
+    path = Path(name_or_path)
+    if not path.is_dir():
+        return name_or_path
+    whole = path.resolve()
+    return f"{BACKBONES_DIR.name}/{whole.name}" if whole.parent == BACKBONES_DIR.resolve() else whole.name
 
 
 def width(name_or_path: str, *, trust_remote_code: bool = False) -> int | None:
@@ -170,8 +180,9 @@ def _explain(name_or_path: str, error: Exception) -> str:
             "preprocessor_config.json and model.safetensors, of an image classification architecture."
         )
     return (
-        f"The backbone {name_or_path} can't be had ({reason}). Without a network, name a local folder with "
-        f"--model_name_or_path, or train a small network from random weights with --from_scratch."
+        f"The backbone {name_or_path} can't be had ({reason}). Without a network, take the small one that comes with "
+        f"this project (--model_name_or_path {os.path.relpath(SHIPPED_BACKBONE)}), name another local folder, or train "
+        f"that small one from random weights with --from_scratch."
     )
 
 

@@ -8,13 +8,13 @@ from transformers import Trainer, TrainingArguments
 
 from memevit.errors import UserError
 
-_CHECK_EVERY = 10  # Steps on an accelerator, where reading a loss makes the host wait.
+_CHECK_EVERY = 10  # Steps; reading a loss makes the host wait for an accelerator.
 
 
 class GuardedTrainer(Trainer):
     """Stops at the first loss that is not finite; `args.logging_nan_inf_filter`, which hides such a loss, is off.
 
-    On an accelerator losses are looked at a few together, and always before a checkpoint is written.
+    Losses are looked at a few together, and always before a checkpoint is written.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,7 +30,7 @@ class GuardedTrainer(Trainer):
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._unseen.append((self.state.global_step + 1, self._get_learning_rate(), loss.detach()))
-        if loss.device.type == "cpu" or len(self._unseen) == _CHECK_EVERY:
+        if len(self._unseen) == _CHECK_EVERY:
             self._require_finite()
         return loss
 

@@ -82,8 +82,8 @@ def build_trainer(
     validation: PictureDataset,
     finish: Finish,
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]],
-    checkpoint: Path | None,
-    request: StopRequest,
+    checkpoint: Path | None = None,
+    request: StopRequest | None = None,
     title: str = "",
 ) -> PictureTrainer:
     """A Trainer for pictures that can be stopped and go on at any step.
@@ -98,7 +98,7 @@ def build_trainer(
         finish: makes values of the levels that the datasets give, on the device of the model.
         compute_metrics: from predicted and true class ids, both [n], to values by name.
         checkpoint: where training goes on, None to begin.
-        request: to stop.
+        request: to stop; None where nobody asks.
         title: of the progress bar.
     """
     _keep_parameter_names(model)
@@ -125,7 +125,12 @@ def build_trainer(
             balance.class_weights(train.labels, n_classes=n_classes),
             label_smoothing=args.label_smoothing_factor,
         ),
-        callbacks=[feed.EpochCallback(train), *_callbacks(recipe, args), keeper, StopCallback(request)],
+        callbacks=[
+            feed.EpochCallback(train),
+            *_callbacks(recipe, args),
+            keeper,
+            StopCallback(request or StopRequest()),
+        ],
         model=model,
         args=args,
         train_dataset=train,
@@ -189,7 +194,7 @@ def train(
         if recipe.average_checkpoints > 1:
             averaged = averaging.take_mean_if_better(trainer)
     section = _record(trainer, recipe, seconds) | {"averaged_steps": averaged}
-    section |= {"from_scratch": from_scratch, "base_model": base_model}
+    section |= {"from_scratch": from_scratch, "base_model": backbone.name_without_folders(base_model)}
     return {"training": section, "history": _history(trainer.state.log_history)}
 
 

@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Tr
 
 from memevit.data import prepared as prepared_dataset
 from memevit.model import feed, training, transforms
+from memevit.model.recipe import RecipeArguments, complete
 from memevit.model.transforms import Augmentation, Finish, Mixing, Pixels, as_batch
 
 
@@ -91,8 +92,9 @@ def trainer_of(pictures, shown, tiny_backbone, output_dir, **options):
         save_strategy="no", per_device_train_batch_size=16, learning_rate=5e-3, seed=0, dataloader_pin_memory=False,
         logging_steps=1000, **options,
     )  # fmt: skip
+    recipe = complete(RecipeArguments(), args, from_scratch=True)
     return training.build_trainer(
-        model, processor, args, train=pictures["train"], validation=pictures["validation"],
+        model, processor, args, recipe, train=pictures["train"], validation=pictures["validation"],
         finish=Finish(shown, Augmentation()),
         compute_metrics=lambda predicted, true: {"accuracy": (predicted == true).mean()},
     )  # fmt: skip

@@ -159,7 +159,7 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, prepared,
         "all                  84         18         18",
         "trained",
         "batch       16 = 16 x 1 in turn x 1 processes",
-        "steps       60 (10.0 epochs)",
+        "steps       120 (20.0 epochs)",
         "time        about",
         "disk        up to",
     ):
