@@ -13,6 +13,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.integrations import integration_utils
+from transformers.utils import logging as transformers_logging
 
 from memevit.errors import UserError
 
@@ -104,6 +105,7 @@ class ProgressBar(TrainerCallback):
 
 def show_on(trainer: Trainer, title: str) -> None:
     """Give `trainer` our bar in the place of its own, and no lines between unless there is no bar at all."""
+    transformers_logging.disable_progress_bar()  # One for each checkpoint that is written.
     trainer.remove_callback(ProgressCallback)
     if not trainer.args.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
