@@ -46,14 +46,15 @@ def main(
     runs = several.planned(args, dataset.by_name, seeds=run_args.seeds or [], folds=by_fold)
     args.seed = runs[0].seed
     job = _job(model_args, recipe_args, args, dataset)
-    own = vars(model_args) | vars(job.recipe) | vars(run_args) | {"model_name_or_path": job.base_model}
+    own = vars(model_args) | vars(job.recipe) | vars(run_args)
+    own |= {"model_name_or_path": job.base_model, "dry_run": False}  # A rehearsal is of the same run.
     run = folder.describe_run(own, args, fingerprint=dataset.fingerprint)
     with interruption.watched() as request:
         before = folder.unfinished(model_dir, run, overwrite=model_args.overwrite)
         plan, model = several.rehearse(
             runs, job, args, before=before, wanted=run_args.precision, limit_s=_limit(run_args)
         )
-        n_bytes = preflight.disk_bytes(model, args.save_total_limit)
+        n_bytes = preflight.disk_bytes(model, args.save_total_limit, n_averaged=job.recipe.average_checkpoints)
         logger.info(
             "%s",
             preflight.screen(plan, model, args, dataset.class_names, runs[0].splits, n_runs=len(runs), n_bytes=n_bytes),

@@ -127,9 +127,11 @@ def _weights(start: torch.Tensor, length: torch.Tensor, n_in: int, n_out: int, r
 
 def recoloured(levels: torch.Tensor, draws: torch.Tensor, colour: float) -> torch.Tensor:
     """[B, 3, H, W] levels with other brightness, contrast and saturation, in this order, clipped once at the end."""
-    factors = 1.0 + colour * (2.0 * draws[:, [_BRIGHTNESS, _CONTRAST, _SATURATION]] - 1.0)
-    brightness, contrast, saturation = factors.T[:, :, None, None, None]  # each [B, 1, 1, 1]
-    grey = (levels * levels.new_tensor(_GREY)[:, None, None]).sum(dim=1, keepdim=True)
+    brightness, contrast, saturation = (  # Each [B, 1, 1, 1]; a list as index would make the host wait.
+        1.0 + colour * (2.0 * draws[:, column, None, None, None] - 1.0)
+        for column in (_BRIGHTNESS, _CONTRAST, _SATURATION)
+    )
+    grey = sum(share * channel for share, channel in zip(_GREY, levels.unbind(1), strict=True))[:, None]
     mean = grey.mean(dim=(2, 3), keepdim=True)
     constant = (1.0 - contrast) * brightness * mean
     mixed = saturation * contrast * brightness * levels + (1.0 - saturation) * contrast * brightness * grey + constant

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from pathlib import Path
 
 import torch
@@ -100,7 +99,8 @@ def take_mean_if_better(trainer: Trainer) -> list[int]:
     model = trainer.accelerator.unwrap_model(trainer.model)
     best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     mean = mean_of([_weights(folder, step) for step in steps]) if steps else best
-    mean = broadcast({name: mean[name].to(tensor.device) for name, tensor in best.items()})
+    # A copy, for the broadcast writes into what it is given.
+    mean = broadcast({name: mean[name].to(tensor.device, copy=True) for name, tensor in best.items()})
     before = _value(trainer)
     model.load_state_dict(mean)
     after = _value(trainer)
@@ -116,7 +116,6 @@ def take_mean_if_better(trainer: Trainer) -> list[int]:
             before,
             "mean" if is_better else "single one",
         )
-        shutil.rmtree(folder, ignore_errors=True)
     return steps if is_better else []
 
 

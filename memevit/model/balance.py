@@ -66,10 +66,10 @@ class BalancedOrder(Sampler[int]):
         order = np.stack(drawn, axis=1).ravel()[: self._n]
         yield from random.permutation(order).tolist()
 
-    @staticmethod
-    def _draw(members: np.ndarray, quota: int, random: np.random.Generator) -> np.ndarray:
+    def _draw(self, members: np.ndarray, quota: int, random: np.random.Generator) -> np.ndarray:
         rounds = -(-quota // len(members))
-        return np.concatenate([random.permutation(members) for _ in range(rounds)])[:quota]
+        # When a picture comes again its number lies beyond the last one: it is varied in another way.
+        return np.concatenate([random.permutation(members) + again * self._n for again in range(rounds)])[:quota]
 
 
 class ClassificationLoss:
@@ -92,12 +92,15 @@ class ClassificationLoss:
     ) -> torch.Tensor:
         """The sum over the pictures divided by `num_items_in_batch`, which spans accumulated batches and devices."""
         logits = outputs["logits"].float()
+        if self._in_evaluation is not None and self._in_evaluation.device != logits.device:
+            self._in_evaluation = self._in_evaluation.to(logits.device)  # Once: a copy makes the host wait.
+            self._in_training = None if self._in_training is None else self._in_evaluation
         is_training = torch.is_grad_enabled()
         weights = self._in_training if is_training else self._in_evaluation
         total = functional.cross_entropy(
             logits,
             labels,
-            weight=None if weights is None else weights.to(logits.device),
+            weight=weights,
             reduction="sum",
             label_smoothing=self._label_smoothing if is_training else 0.0,
         )

@@ -12,6 +12,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from memevit.model.balance import BalancedOrder
 from memevit.model.transforms import Finish, PictureDataset
 
 
@@ -35,16 +36,19 @@ class FinishingTrainer(Trainer):
 
 
 class EpochCallback(TrainerCallback):
-    """Tells the training pictures which epoch begins, also when a run goes on in the middle of one."""
+    """Tells the training pictures and their order which epoch begins, also when a run goes on in the middle of one."""
 
-    def __init__(self, pictures: PictureDataset) -> None:
-        self._pictures = pictures
+    def __init__(self, pictures: PictureDataset, order: BalancedOrder | None = None) -> None:
+        self._pictures, self._order = pictures, order
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """The loader's own `set_epoch` is not enough: with several processes it stops at the sampler."""
-        self._pictures.set_epoch(int(state.epoch or 0))
+        epoch = int(state.epoch or 0)
+        self._pictures.set_epoch(epoch)
+        if self._order is not None:
+            self._order.set_epoch(epoch)
 
 
 def never_wait(args: TrainingArguments) -> None:

@@ -1,6 +1,7 @@
 """Which numbers a device computes best with, and how quick a step is."""
 
 import contextlib
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def free_memory() -> None:
     """Give back what a failed attempt has left in the memory of the device."""
+    gc.collect()  # A model and its Trainer hold each other in circles.
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
 
@@ -130,7 +132,10 @@ def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
     was_training = model.training
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.random.fork_rng(device_type=model.device.type if model.device.type != "cpu" else "cuda"):
+        is_cpu = model.device.type == "cpu"
+        with torch.random.fork_rng(
+            [] if is_cpu else [model.device], device_type="cuda" if is_cpu else model.device.type
+        ):
             yield
     finally:
         model.zero_grad(set_to_none=True)

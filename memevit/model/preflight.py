@@ -159,6 +159,7 @@ def _timed(
 ) -> Plan:
     largest = _CPU_SAMPLE if args.device.type == "cpu" else plan.batch_size
     n_sample = min(counts["train"], plan.batch_size, largest)
+    load(1)  # The first one also chooses kernels.
     start = time.perf_counter()
     pictures = load(n_sample)
     load_s = (time.perf_counter() - start) / n_sample
@@ -209,17 +210,19 @@ def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], lim
     return replace(plan, max_steps=min(n_steps, steps_in(counts["train"], plan, args)))
 
 
-def disk_bytes(model: PreTrainedModel, n_newest: int | None) -> int:
+def disk_bytes(model: PreTrainedModel, n_newest: int | None, *, n_averaged: int = 1) -> int:
     """The most that checkpoints and model take at one time: those kept, the one being written, and the result.
 
     Args:
         model: as it will be trained.
         n_newest: checkpoints that are kept besides the best one; None, which keeps all, counts as one.
+        n_averaged: checkpoints whose weights are averaged; their weights are kept once more when there are several.
     """
     total, trained = backbone.n_parameters(model)
     weights = total * _BYTES_PER_WEIGHT
     checkpoint = weights + _ADAM_COPIES * trained * _BYTES_PER_WEIGHT + _PROGRESS_BYTES
-    return ((n_newest or 1) + 2) * checkpoint + weights
+    candidates = (n_averaged + 1) * weights if n_averaged > 1 else 0
+    return ((n_newest or 1) + 2) * checkpoint + candidates + weights
 
 
 def screen(

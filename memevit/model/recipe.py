@@ -1,6 +1,7 @@
 """How a model is trained: our own arguments, `TrainingArguments` with other defaults, and presets for both."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -62,7 +63,7 @@ class RecipeArguments:
     )  # fmt: skip
     head_factor: float | None = field(
         default=None, metadata={"help": f"Learning rate of the head as a multiple of --learning_rate "
-                                f"({_FINE_TUNING['head_factor']:g} by default, 1 from scratch)."}
+                                f"({_FINE_TUNING['head_factor']:g} by default, 1 from scratch and with LoRA)."}
     )  # fmt: skip
     class_balance: Balance = field(
         default="auto",
@@ -165,7 +166,7 @@ class FineTuningArguments(TrainingArguments):
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Pictures per device in evaluation."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on validation."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to write a checkpoint."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept; the best one is among them."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Newest checkpoints kept, besides the best one."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
     metric_for_best_model: str | None = field(
         default="loss", metadata={"help": "Validation metric that makes a checkpoint the best."}
@@ -180,6 +181,11 @@ class FineTuningArguments(TrainingArguments):
             raise UserError("--output_dir is missing: name the model folder to write.")
         super().__post_init__()
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
+
+    @property
+    def n_gpu(self) -> int:
+        """One device per process: several are for `accelerate launch`, not for the threads of one process."""
+        return min(1, super().n_gpu)
 
 
 def default_rate(*, from_scratch: bool, lora: bool, width: int | None) -> float:
@@ -216,7 +222,9 @@ def complete(
     """
     kind = _FROM_SCRATCH if from_scratch else _LORA if recipe.lora_rank else _FINE_TUNING
     values = _EVERY_PRESET | PRESETS[recipe.preset] | kind
-    if args.num_train_epochs is None:
+    if recipe.is_probe:
+        args.num_train_epochs = 1.0  # Every picture is looked at once.
+    elif args.num_train_epochs is None:
         args.num_train_epochs = values["num_train_epochs"]
     if args.learning_rate is None:
         args.learning_rate = default_rate(from_scratch=from_scratch, lora=bool(recipe.lora_rank), width=width)
@@ -238,5 +246,6 @@ def _check(recipe: RecipeArguments, args: FineTuningArguments, *, from_scratch: 
     ]  # fmt: skip
     if needs_best and not (args.load_best_model_at_end and args.metric_for_best_model):
         raise UserError(f"{needs_best[0]} compares checkpoints on validation: leave --load_best_model_at_end on.")
-    if recipe.average_checkpoints > 1 and args.fsdp:
+    is_divided = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+    if recipe.average_checkpoints > 1 and is_divided:
         raise UserError("--average_checkpoints needs whole weights in one place, and FSDP divides them: set it to 1.")

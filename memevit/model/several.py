@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files
-from memevit.model import checkpoints, features, outcome, precision, preflight, training, transforms
+from memevit.model import averaging, checkpoints, features, outcome, precision, preflight, training, transforms
 from memevit.model.interruption import StopRequest
 from memevit.model.outcome import Outcome
 from memevit.model.preflight import Plan
@@ -109,13 +109,18 @@ def rehearse(
     shown = Pixels.of(image_processor)
     pictures = PictureDataset(train.paths, train.labels, shown, augmentation, seed=runs[0].seed)
     finish = Finish(shown, augmentation)
+    if job.cache_dir is not None:
+        pictures.hold_decoded(min(args.per_device_train_batch_size, len(pictures)))
 
     def load(n: int) -> torch.Tensor:
-        return finish(pictures.__getitems__(list(range(n))))["pixel_values"]
+        batch = pictures.__getitems__(list(range(n)))
+        return finish({name: values.to(args.device) for name, values in batch.items()})["pixel_values"]
 
     counts = {name: len(split.labels) for name, split in runs[0].splits.items()}
     limit_each_s = None if limit_s is None else limit_s / len(runs)
     plan = preflight.make(model, args, load=load, counts=counts, wanted=wanted, limit_s=limit_each_s)
+    model.to("cpu")  # Its place on the device belongs to the model that is trained.
+    precision.free_memory()
     return plan, model
 
 
@@ -145,6 +150,8 @@ def train_all(
         if args.process_index == 0:
             for checkpoint in checkpoints.all_in(_run_dir(work_dir, run)):
                 shutil.rmtree(checkpoint)
+            shutil.rmtree(_run_dir(work_dir, run) / averaging.FOLDER, ignore_errors=True)
+        precision.free_memory()
         found[run.name] = done
     return found
 
@@ -164,10 +171,16 @@ def _train(
     title: str,
 ) -> Outcome:
     """Train one model; where memory runs out, go on from the last checkpoint with smaller parts of the same batch."""
+    eval_batch_size = args.per_device_eval_batch_size
     while True:
         own = copy.copy(args)
-        own.output_dir, own.seed, own.data_seed = str(_run_dir(work_dir, run)), run.seed, run.seed
+        own.output_dir, own.seed, own.data_seed = (
+            str(_run_dir(work_dir, run)),
+            run.seed,
+            run.seed if args.data_seed is None else args.data_seed,
+        )
         plan.set_on(own)
+        own.per_device_eval_batch_size = eval_batch_size
         try:
             return _attempt(run, job, own, work_dir, request, title=title)
         except RuntimeError as error:
@@ -175,6 +188,7 @@ def _train(
             if own.world_size > 1 or not precision.is_out_of_memory(error):
                 raise
         plan = plan.halved()
+        eval_batch_size = max(1, eval_batch_size // 2)
         logger.warning(
             "Out of memory: going on with %d pictures at a time, %d times per step", plan.batch_size, plan.accumulation
         )

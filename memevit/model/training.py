@@ -111,6 +111,7 @@ def build_trainer(
 
     n_classes = model.config.num_labels
     chosen = balance.chosen(recipe.class_balance, train.labels, n_classes=n_classes)
+    order = balance.BalancedOrder(train.labels, seed=args.seed) if chosen == "sampler" else None
     keeper = CheckpointKeeper(n_newest=args.save_total_limit, seconds_before=checkpoints.seconds_until(checkpoint))
     args.save_total_limit = None  # The keeper's: it removes an old checkpoint only when the new one is safe.
     args.restore_callback_states_from_checkpoint = True  # Early stopping counts on after an interruption.
@@ -119,14 +120,14 @@ def build_trainer(
         rate_of=optimizer.rates(
             model, rate=args.learning_rate, layer_decay=recipe.layer_decay, head_factor=recipe.head_factor
         ),
-        order=balance.BalancedOrder(train.labels, seed=args.seed) if chosen == "sampler" else None,
+        order=order,
         compute_loss_func=balance.ClassificationLoss(
             chosen,
             balance.class_weights(train.labels, n_classes=n_classes),
             label_smoothing=args.label_smoothing_factor,
         ),
         callbacks=[
-            feed.EpochCallback(train),
+            feed.EpochCallback(train, order),
             *_callbacks(recipe, args),
             keeper,
             StopCallback(request or StopRequest()),
@@ -210,19 +211,23 @@ def _train_weights(trainer: PictureTrainer, checkpoint: Path | None) -> float:
 
 def _record(trainer: PictureTrainer, recipe: RecipeArguments, seconds: float) -> dict[str, Any]:
     state, args = trainer.state, trainer.args
-    total, trainable = backbone.n_parameters(trainer.accelerator.unwrap_model(trainer.model))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    total, trainable = backbone.n_parameters(model)
+    total -= sum(weight.numel() for name, weight in model.named_parameters() if ".lora_" in name)  # Merged in the end.
     return {
         "seconds": round(seconds, 1),
         "hardware": hardware(args),
         "n_steps": state.global_step,
         "n_epochs": round(state.epoch or 0.0, 2),
-        "best_step": state.best_global_step or state.global_step,
+        "best_step": (args.load_best_model_at_end and state.best_global_step) or state.global_step,
         "method": method(recipe),
         "n_parameters": total,
         "n_trainable_parameters": trainable,
-        "learning_rate": args.learning_rate,
-        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        "learning_rate": None if recipe.is_probe else args.learning_rate,
+        "batch_size": None
+        if recipe.is_probe
+        else args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "precision": "bf16" if args.bf16 and not recipe.is_probe else "fp16" if args.fp16 else "fp32",
         "seed": args.seed,
         "image_size": resolution.side_of(trainer.processing_class),
     }

@@ -216,16 +216,29 @@ class PictureDataset(Dataset):
         request = pixel_cache.Request(name, self.paths, render, (3, *size), f"{self._shown.settings} {render}")
         self._cached = pixel_cache.open_or_build(request, cache_dir, n_processes=n_processes)
 
+    def hold_decoded(self, n: int) -> None:
+        """Decode the first `n` pictures into memory: what is timed on them is as quick as with a cache on the disk."""
+        if self._shown.geometry is not None and self._augmentation is not None:
+            size = tuple(round(side * self._augmentation.margin) for side in self._shown.size)
+            render = Enlarged(self._shown.geometry, size)
+            self._cached = np.stack([render(pixels.load_image(path)) for path in self.paths[:n]])
+
     def __getitem__(self, position: int) -> dict[str, Any]:
         """`pixel_values` [3, H, W] uint8, the label, and draws and crop for training, of one picture."""
         return {name: values[0] for name, values in self.__getitems__([position]).items()}
 
     def __getitems__(self, positions: list[int]) -> dict[str, torch.Tensor]:
-        """A batch, made at once: `pixel_values` [B, 3, H, W] uint8, `labels` [B], `draws` and `crops` for training."""
-        batch = {"labels": torch.tensor([self.labels[position] for position in positions])}
-        crops = None
+        """A batch, made at once: `pixel_values` [B, 3, H, W] uint8, `labels` [B], `draws` and `crops` for training.
+
+        A position beyond the last one means the same picture again, varied in another way.
+        """
+        draws = None
         if self._augmentation is not None:
             draws = augment.draw(self._seed, int(self._epoch.numpy()), np.asarray(positions))
+        positions = [position % len(self) for position in positions]
+        batch = {"labels": torch.tensor([self.labels[position] for position in positions])}
+        crops = None
+        if draws is not None:
             crops = self._augmentation.crops(draws)
             batch["draws"] = torch.from_numpy(draws)
         if self._cached is None:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainingArguments, set_seed
 
 from memevit.data import prepared as prepared_dataset
-from memevit.model import feed, training, transforms
+from memevit.model import balance, feed, training, transforms
 from memevit.model.recipe import RecipeArguments, complete
 from memevit.model.transforms import Augmentation, Finish, Mixing, Pixels, as_batch
 
@@ -160,3 +160,20 @@ def test_the_fused_attention_is_left_where_its_backward_pass_is_slow(
     assert "attn" not in (tmp_path / "model" / "config.json").read_text().replace("attention", "")
     again = AutoModelForImageClassification.from_pretrained(tmp_path / "model")
     assert again.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("kind", ["files", "cached"])
+def test_a_number_beyond_the_last_is_the_same_picture_varied_in_another_way(pictures, kind):
+    dataset = pictures[kind]["train"]
+    first, again = dataset[4], dataset[4 + len(dataset)]
+    assert first["labels"] == again["labels"]
+    assert not torch.equal(first["draws"], again["draws"])
+
+
+def test_the_order_of_balanced_classes_is_told_the_epoch_too(pictures):
+    order = balance.BalancedOrder([0, 0, 1, 1, 1, 1], seed=0)
+    state = type("State", (), {"epoch": 2.5})
+    feed.EpochCallback(pictures["files"]["train"], order).on_epoch_begin(None, state, None)
+    expected = balance.BalancedOrder([0, 0, 1, 1, 1, 1], seed=0)
+    expected.set_epoch(2)
+    assert list(order) == list(expected)
