@@ -1,6 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
-DEMO ?= runs/demo
+DEMO := runs/demo
 BIN := $(VENV)/bin
 # One process, chosen device, no questions: what `accelerate launch` asks for when it has no configuration.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
@@ -18,7 +18,7 @@ $(VENV)/.installed: requirements.txt requirements-app.txt requirements-dev.txt
 # The whole chain on the drawn sample: no network, a few minutes on two cores.
 demo: export HF_HUB_OFFLINE = 1
 demo: install
-	rm -rf $(DEMO)
+	rm -rf "$(DEMO)"
 	$(BIN)/python data_prep.py --source sample --output_dir $(DEMO)/data
 	$(LAUNCH) finetune_vit.py --dataset $(DEMO)/data --output_dir $(DEMO)/model --model_name_or_path backbones/vit-micro-patch8-64
 	$(BIN)/python sort_memes.py --model $(DEMO)/model --output $(DEMO)/rows.csv \

@@ -1,6 +1,7 @@
 """Files that are whole or not there: temporary neighbours, renames, locks and checksums."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
@@ -12,6 +13,7 @@ from pathlib import Path
 from memevit.errors import UserError
 
 CHUNK_BYTES = 1 << 20
+MAX_CSV_FIELD_BYTES = 1 << 24
 
 
 def sha256_of(path: Path) -> str:
@@ -68,6 +70,10 @@ def recover(final_dir: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def _taken(final_dir: Path) -> UserError:
+    return UserError(f"Another command is writing {final_dir}; wait for it or choose another folder.")
+
+
 @contextlib.contextmanager
 def locked(final_dir: Path) -> Iterator[None]:
     """Keep a second command away from `final_dir` while this one builds it.
@@ -85,12 +91,24 @@ def locked(final_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"Another command is writing {final_dir}; wait for it or choose another folder.") from None
+            raise _taken(final_dir) from None
+        if not lock_path.exists() or os.fstat(lock_file.fileno()).st_ino != lock_path.stat().st_ino:
+            raise _taken(final_dir)  # The one before removed this file when we had just opened it.
         try:
             recover(final_dir)
             yield
         finally:
             lock_path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def explained_csv_errors(path: Path) -> Iterator[None]:
+    """Turn what reading a file that is no UTF-8 CSV raises into one sentence."""
+    csv.field_size_limit(MAX_CSV_FIELD_BYTES)
+    try:
+        yield
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV file in UTF-8 ({error}). Save it as CSV UTF-8, or restore it.") from error
 
 
 @contextlib.contextmanager

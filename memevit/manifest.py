@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def dumps(rows: list[Row]) -> str:
     for row in rows:
         own = [getattr(row, column) for column in _COLUMNS]
         writer.writerow(own + [row.extra.get(column, "") for column in extra_columns])
-    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+    # csv quotes no lone carriage return, and reads it as the end of a row.
+    return re.sub("\r(?!\n)", r"\\r", text.getvalue()).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write(dataset_dir: Path, rows: list[Row]) -> None:
@@ -83,7 +85,7 @@ def read(dataset_dir: Path) -> list[Row]:
             f"{dataset_dir} has no {FILE_NAME}, so data_prep.py did not write it. "
             f"Run: python data_prep.py --source {dataset_dir} --output_dir NEW_FOLDER"
         )
-    with path.open(encoding="utf-8", newline="") as file:
+    with files.explained_csv_errors(path), path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if missing := [column for column in _COLUMNS if column not in (reader.fieldnames or [])]:
             raise UserError(f"{path} lacks the columns {missing}. Run data_prep.py again to write it anew.")

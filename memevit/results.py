@@ -59,11 +59,14 @@ def read_run(model_dir: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist. finetune_vit.py writes it; is {path.parent} a model folder?") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}). Train again, or restore the file.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (no object). Train again, or restore the file.")
+    return content
 
 
 def update(model_dir: Path, **sections: Any) -> None:

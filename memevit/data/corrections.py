@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from memevit import files
 from memevit.data.layout import SourceFile
 from memevit.data.verify import HASH_DIGITS, Scan
 from memevit.errors import UserError
@@ -31,7 +32,7 @@ def read(path: Path) -> list[Correction]:
     """
     if not path.is_file():
         raise UserError(f"--corrections {path} does not exist. Check the path.")
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with files.explained_csv_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if missing := {"file", "action"} - set(reader.fieldnames or []):
             raise UserError(f"{path} lacks the columns {sorted(missing)}; it needs file, action, class, reason.")

@@ -152,7 +152,8 @@ def require_whole(dataset_dir: Path) -> None:
 def _is_complete(dataset_dir: Path) -> bool:
     rows = manifest.kept(manifest.read(dataset_dir))
     others = (CARD_FILE, SHEET_FILE)
-    return all((dataset_dir / name).is_file() for name in [*(row.file for row in rows), *others])
+    paths = [dataset_dir / name for name in [*(row.file for row in rows), *others]]
+    return all(path.is_file() and path.stat().st_size for path in paths)
 
 
 def _strangers(dataset_dir: Path) -> list[str]:
@@ -175,12 +176,29 @@ def require_apart(source_dir: Path, dataset_dir: Path) -> None:
         )
 
 
+def require_own_partial(build_dir: Path) -> None:
+    """Refuse to clear a folder that no interrupted run of ours has left.
+
+    Raises:
+        UserError: `build_dir` holds something else.
+    """
+    ours = {STAGING, *manifest.SPLITS, manifest.FILE_NAME, PREP_FILE, CARD_FILE, SHEET_FILE}
+    present = sorted(path.name for path in build_dir.iterdir()) if build_dir.is_dir() else []
+    if foreign := [name for name in present if name not in ours and not name.endswith(".part")]:
+        raise UserError(
+            f"{build_dir}, where the dataset is built, holds {foreign[0]}, which is not of data_prep.py. Move it away, "
+            "or choose another --output_dir."
+        )
+
+
 def require_replaceable(dataset_dir: Path, *, overwrite: bool) -> None:
     """Refuse to touch a folder that we did not make, or that somebody has added to.
 
     Raises:
         UserError: `dataset_dir` holds files of somebody else and `overwrite` is not given.
     """
+    if dataset_dir.is_mount():
+        raise UserError(f"{dataset_dir} is where a disk is mounted and can't be replaced. Name a folder inside it.")
     if overwrite or not dataset_dir.exists():
         return
     if not dataset_dir.is_dir():

@@ -83,7 +83,9 @@ def prepare(
         UserError: the source or the settings don't give a dataset.
     """
     n_processes = n_processes or workers.default_n_processes()
-    imagefolder.require_apart(source.root, output_dir)
+    build_dir = files.partial_of(output_dir)
+    for folder in (output_dir, build_dir):  # Both are replaced.
+        imagefolder.require_apart(source.root, folder)
     found = layout.read(source.root)
     tables.join(found.around, found.files)
     orders = corrections.read(corrections_path) if corrections_path else []
@@ -91,7 +93,7 @@ def prepare(
         "version": _VERSION,
         "corrections": [dataclasses.astuple(o) for o in orders],
     }
-    build_dir = files.partial_of(output_dir)
+    imagefolder.require_own_partial(build_dir)
     shutil.rmtree(build_dir, ignore_errors=True)  # Left by a run that was killed.
     if prepared.has_prep(output_dir):
         hashes = imagefolder.hash_source(found.files, n_processes=n_processes)

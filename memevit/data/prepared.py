@@ -22,9 +22,12 @@ def read_prep(dataset_dir: Path) -> dict:
         UserError: it is not there or damaged.
     """
     try:
-        return json.loads((dataset_dir / PREP_FILE).read_text(encoding="utf-8"))
+        content = json.loads((dataset_dir / PREP_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{dataset_dir / PREP_FILE} can't be read ({error}). Run data_prep.py again.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{dataset_dir / PREP_FILE} is damaged (no object). Run data_prep.py again.")
+    return content
 
 
 @dataclass(frozen=True)

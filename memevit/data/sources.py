@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from memevit.data import archives, kaggle, sample
+from memevit.data import archives, imagefolder, kaggle, sample
 from memevit.errors import UserError
-from memevit.files import explained_disk_errors
+from memevit.files import explained_disk_errors, partial_of
 
 KAGGLE_PREFIX = "kaggle:"
 
@@ -41,6 +41,8 @@ def opened(source: str, output_dir: Path) -> Iterator[Source]:
     elif path.is_dir():
         yield Source(path, "folder")
     elif path.is_file():
+        for folder in (output_dir, partial_of(output_dir)):  # Both are replaced.
+            imagefolder.require_apart(path, folder)
         with _unpacked(path, output_dir) as root:
             yield Source(root, "zip")
     else:
@@ -58,6 +60,8 @@ def drawn_sample(output_dir: Path) -> Path:
             shutil.rmtree(partial_dir, ignore_errors=True)
             sample.draw(partial_dir)
             partial_dir.rename(sample_dir)
+    if not (sample_dir / "doom-crossing").is_dir():
+        raise UserError(f"{sample_dir} is no drawn sample. Move it away, or choose another --output_dir.")
     return sample_dir
 
 

@@ -4,7 +4,9 @@ import csv
 import logging
 from collections import defaultdict
 from pathlib import Path
+from typing import TextIO
 
+from memevit import files
 from memevit.data.layout import SourceFile
 from memevit.errors import UserError
 
@@ -12,7 +14,6 @@ logger = logging.getLogger(__name__)
 
 _FILE_COLUMNS = ("filename", "file_name", "file")
 _CLASS_COLUMNS = ("class", "class_name", "label")
-_CSV_FIELD_BYTES = 1 << 24
 
 
 def join(folders: list[Path], found: list[SourceFile]) -> None:
@@ -37,10 +38,17 @@ def join(folders: list[Path], found: list[SourceFile]) -> None:
                 logger.info("%s: %d of %d rows name a file of the source", path.name, n_joined, n_rows)
 
 
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8-sig", errors="replace", newline="")
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}). Mend its permissions or move it away.") from error
+
+
 def _join_csv(path: Path, by_name: dict[str, list[SourceFile]], class_names: set[str]) -> tuple[int, int]:
-    csv.field_size_limit(_CSV_FIELD_BYTES)
+    csv.field_size_limit(files.MAX_CSV_FIELD_BYTES)
     n_rows = n_joined = 0
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+    with _opened(path) as text:
         try:
             reader = csv.DictReader(line.replace("\0", "") for line in text)
             columns = {(name or "").strip().lower(): name for name in reader.fieldnames or []}

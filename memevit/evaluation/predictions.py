@@ -79,7 +79,7 @@ def read(model_dir: Path) -> Predictions:
     path = model_dir / PREDICTIONS_FILE
     if not path.is_file():
         raise UserError(f"{path} does not exist. finetune_vit.py writes it; is {model_dir} a model folder?")
-    with path.open(encoding="utf-8", newline="") as file:
+    with files.explained_csv_errors(path), path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         columns = [name for name in reader.fieldnames or [] if name.startswith(_PROBABILITY)]
         rows = list(reader)

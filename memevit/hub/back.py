@@ -33,7 +33,13 @@ def load_back(
     with tempfile.TemporaryDirectory() as cache_dir:
         snapshot = hub.patience.call(
             f"fetching {repo.repo_id} back",
-            lambda: snapshot_download(repo.repo_id, revision=published.commit, cache_dir=cache_dir, token=hub.token),
+            lambda: snapshot_download(
+                repo.repo_id,
+                revision=published.commit,
+                cache_dir=cache_dir,
+                token=hub.token,
+                allow_patterns=list(contents),
+            ),
         )
         fetched = {path: Path(snapshot) / path for path in contents}
         damaged = [
@@ -58,6 +64,7 @@ def _difference(hub: Hub, repo: Repository, published: Published, reference: gat
     try:
         return gate.difference(repo.repo_id, reference, **options)
     except UserError as error:
-        if error.__cause__ is not None and retry.is_transient(error.__cause__):
-            raise error.__cause__ from None
-        raise
+        cause = error.__cause__
+        if cause is None or not retry.is_transient(cause):
+            raise
+    raise cause  # Not from within the handler, which would cut off what it came from.

@@ -11,6 +11,7 @@ from memevit.hub import scan
 CARD_FILE = "README.md"
 _RECORDS = (manifest.FILE_NAME, "prep.json")
 MAX_FILES_IN_FOLDER = 10_000  # The Hub takes no more.
+MAX_FILES_IN_COMMIT = 25_000  # Nor of those that go by LFS or Xet.
 
 
 def is_ours(path_in_repo: str) -> bool:
@@ -41,6 +42,11 @@ def collect(dataset_dir: Path, card_path: Path) -> dict[str, Path]:
     if n > MAX_FILES_IN_FOLDER:
         raise UserError(
             f"{dataset_dir / fullest} holds {n} pictures, and the Hub takes {MAX_FILES_IN_FOLDER} files in a folder. "
+            "Leave --push_dataset out, and publish it as parquet with the datasets library."
+        )
+    if len(pictures) > MAX_FILES_IN_COMMIT:
+        raise UserError(
+            f"{dataset_dir} holds {len(pictures)} pictures, and the Hub takes {MAX_FILES_IN_COMMIT} in a commit. "
             "Leave --push_dataset out, and publish it as parquet with the datasets library."
         )
     return {CARD_FILE: card_path} | {name: dataset_dir / name for name in (*_RECORDS, *pictures)}

@@ -112,9 +112,11 @@ def is_from_xet(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may work in a while."""
+    import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    if isinstance(error, UserError) or any(isinstance(one, OfflineModeIsEnabled) for one in _chain(error)):
+    lasting = (OfflineModeIsEnabled, httpx2.UnsupportedProtocol)  # The latter: an HF_ENDPOINT without http://.
+    if isinstance(error, UserError) or any(isinstance(one, lasting) for one in _chain(error)):
         return False
     status = status_of(error)
     if status is not None:
@@ -171,9 +173,11 @@ def _message_in(response: Any) -> str:
     said = response.headers.get("X-Error-Message")
     if not said:
         try:
-            said = response.json().get("error")
-        except Exception:  # No JSON, not read, or not an object: nothing that could be said.
-            return ""
+            body = response.json()
+            said = body.get("error") or "; ".join(str(one["message"]) for one in body.get("errors") or [])
+        except Exception:  # No JSON, not read, or not such an object.
+            is_text = response.headers.get("Content-Type", "").startswith("text/plain")
+            said = response.text if is_text else ""
     return " ".join(str(said or "").split())[:200]
 
 

@@ -1,5 +1,6 @@
 """A look into every file before it goes up: no pickle, no secret, no picture, no path of this machine."""
 
+import contextlib
 import getpass
 import json
 import mmap
@@ -197,10 +198,14 @@ def _own_secrets() -> list[bytes]:
 
 def _path_pattern() -> re.Pattern[bytes]:
     """Absolute paths as they look on this and on other machines."""
-    places = [Path.home(), Path.cwd(), Path(tempfile.gettempdir()).resolve()]
+    places = [Path.cwd(), Path(tempfile.gettempdir()).resolve()]
+    user = ""
+    with contextlib.suppress(RuntimeError, KeyError, OSError):  # In containers a user may have no name and no home.
+        places.append(Path.home())
+        user = getpass.getuser()
     roots = sorted({*_ROOTS, *(place.parts[1] for place in places if len(place.parts) > 1)})
     names = "|".join(re.escape(root) for root in roots)
     posix = rf"(?<![\w.:/~-])(?:file://)?/(?:{names})/[\w.@+ -]+"
     windows = r"(?<![A-Za-z])[A-Za-z]:\\{1,2}(?:Users|home|Documents|[\w.-]+\\{1,2}[\w.-]+)"
-    home = rf"~{re.escape(getpass.getuser())}?/[\w.-]+|~/[\w.-]+"
+    home = rf"~(?:{re.escape(user)})?/[\w.-]+"
     return re.compile(rf"({posix}|{windows}|{home})".encode())

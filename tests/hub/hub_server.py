@@ -294,7 +294,7 @@ class _HubHandler(_Handler):
     def validate_yaml(self) -> None:
         errors = list(_card_errors(self.json()["content"], self.json()["repoType"]))
         found = {"errors": [{"message": error} for error in errors], "warnings": []}
-        self.answer(found | ({"error": errors[0]} if errors else {}), 400 if errors else 200)
+        self.answer(found, 400 if errors else 200)
 
     def repos_create(self) -> None:
         account, wanted = self.account(), self.json()

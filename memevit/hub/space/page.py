@@ -95,7 +95,7 @@ def served(
     Raises:
         OSError: the port is taken, where one was named.
     """
-    with tempfile.TemporaryDirectory(prefix="uploads-") as folder, _environment(GRADIO_TEMP_DIR=folder):
+    with tempfile.TemporaryDirectory(prefix="uploads-") as folder, _environment(GRADIO_TEMP_DIR=folder, no_proxy="*"):
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is up.
         page = build(classify, title=title, about=about, examples=examples)
         import gradio
