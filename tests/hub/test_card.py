@@ -45,9 +45,9 @@ def test_every_number_on_the_card_is_in_results_json(model_dir):
     shown = NUMBER.findall(body)
     assert len(shown) > 50
     assert set(shown) - numbers_in(found) == set()
-    in_front = {json.dumps(one) for one in _numbers(front_of(text)["model-index"])}
-    assert len(in_front) > 8
-    assert in_front <= numbers_in(found)
+    in_front = [json.dumps(one) for one in _numbers(front_of(text)["model-index"])]
+    assert len(in_front) > 20
+    assert set(in_front) <= numbers_in(found)
 
 
 def _numbers(value):
