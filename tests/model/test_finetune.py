@@ -14,6 +14,7 @@ from transformers import AutoModelForImageClassification, pipeline
 from memevit import results
 from memevit.data import prepared as prepared_dataset
 from memevit.evaluation import predictions
+from memevit.model.backbone import SHIPPED_BACKBONE
 from memevit.model.inference import Classifier
 from tests.conftest import draw_picture, run_finetune, run_sort
 
@@ -223,3 +224,16 @@ def test_from_scratch_starts_from_random_weights(tmp_path, prepared, tiny_backbo
         key = "embeddings.patch_embeddings.projection.weight"
         assert torch.allclose(start[key], weights[key], atol=1e-6) == is_close
     assert results.read(tmp_path / "scratch")["training"]["from_scratch"]
+
+
+def test_the_shipped_backbone_tells_unseen_pictures_apart_without_being_trained(tmp_path, prepared):
+    argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--use_cpu", "--freeze", "backbone")
+    assert run_finetune(*argv, "--model_name_or_path", SHIPPED_BACKBONE) == 0
+    found = results.read(tmp_path / "model")
+    (accuracy,) = (
+        m["value"]
+        for m in found["measurements"]
+        if (m["subject"], m["split"], m["name"]) == (results.MODEL, "test", "accuracy")
+    )
+    assert accuracy >= 16 / 18
+    assert found["training"]["base_model"] == "backbones/vit-micro-patch8-64"
