@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from memevit import cli, rows
+from memevit import cli, cores, rows
 from memevit.arguments import SortArguments
 
 logger = logging.getLogger(__name__)
@@ -25,16 +25,15 @@ def main(sort_args: SortArguments, paths: list[str]) -> None:
     """Classify every picture among `paths`."""
     files = rows.find_files(Path(path) for path in paths)
 
-    from memevit.model import decoding  # Takes seconds to import; a wrong path is told before that.
-    from memevit.model.inference import Classifier
+    from memevit.model.inference import Classifier  # Takes seconds to import; a wrong path is told before that.
 
     classifier = Classifier.load(sort_args.model)
     names = classifier.class_names
-    n_processes = sort_args.num_proc or decoding.n_cores()
+    n_processes = sort_args.num_proc or cores.n_cores()
     found = classifier.classify(files, batch_size=sort_args.batch_size, n_processes=n_processes)
-    with rows.writer(sort_args.output, sort_args.format, names) as write:
+    with rows.writer(sort_args.output, sort_args.format, names) as write, tqdm(found, unit="image") as shown:
         counts = rows.write_all(
-            (rows.row_of(str(one.path), names, one.probabilities, one.problem) for one in tqdm(found, unit="image")),
+            (rows.row_of(str(one.path), names, one.probabilities, one.problem) for one in shown),
             write,
         )
     logger.info("%d files: %s", counts.total(), ", ".join(f"{n} {label}" for label, n in counts.most_common()))

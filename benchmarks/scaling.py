@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks import timing
 from memevit import cli
-from memevit.model.decoding import n_cores
+from memevit.cores import n_cores
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from transformers import pipeline
 
 from benchmarks import timing
-from memevit import cli
-from memevit.model import decoding
+from memevit import cli, cores
 from memevit.model.inference import Classifier, best_device
 
 
@@ -60,7 +59,7 @@ def sides(folder: Path, paths: list[Path], batch_size: int) -> dict:
     names = [str(path) for path in paths]
 
     def ours() -> None:
-        n_processes = decoding.n_cores()
+        n_processes = cores.n_cores()
         assert len(list(classifier.classify(paths, batch_size=batch_size, n_processes=n_processes))) == len(paths)
 
     def rate(work) -> float:

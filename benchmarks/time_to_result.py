@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import timing
-from memevit import cli, manifest
+from memevit import cli, cores, manifest
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("start", "cache", "train", "evaluate", "save")
@@ -159,7 +159,6 @@ def _plain(stages: Stages, source: Path, dataset: Path, backbone: Path, model_di
     from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, TrainingArguments
 
     from benchmarks.plain_trainer import PlainDataset
-    from memevit.model import decoding
 
     watched = [("train", "train"), ("evaluate", "evaluate"), ("predict", "evaluate"), ("save_model", "save")]
     for name, stage in watched:
@@ -177,7 +176,7 @@ def _plain(stages: Stages, source: Path, dataset: Path, backbone: Path, model_di
     args = TrainingArguments(
         output_dir=str(model_dir), eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
         save_total_limit=2, per_device_eval_batch_size=64, remove_unused_columns=False, report_to="none",
-        dataloader_num_workers=decoding.n_cores(), **options,
+        dataloader_num_workers=cores.n_cores(), **options,
     )  # fmt: skip
     trainer = Trainer(model, args, train_dataset=sets["train"], eval_dataset=sets["validation"])
     trainer.train()

@@ -32,8 +32,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from benchmarks import timing
 from benchmarks.plain_trainer import PlainDataset
-from memevit import cli
-from memevit.model import decoding, recipe, training
+from memevit import cli, cores
+from memevit.model import recipe, training
 from memevit.model.inference import best_device
 from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels
 
@@ -129,7 +129,7 @@ def sides_of(
         )  # fmt: skip
 
     def usual() -> Trainer:
-        workers = {"dataloader_num_workers": args.num_proc or decoding.n_cores(), "dataloader_persistent_workers": True}
+        workers = {"dataloader_num_workers": args.num_proc or cores.n_cores(), "dataloader_persistent_workers": True}
         return Trainer(model(), trainer_arguments(args, **workers), train_dataset=plain)
 
     sides = {

@@ -5,12 +5,15 @@ import csv
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from memevit.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 MAX_CSV_FIELD_BYTES = 1 << 24
@@ -99,6 +102,23 @@ def locked(final_dir: Path) -> Iterator[None]:
             yield
         finally:
             lock_path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def in_turn(lock_path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file, after whoever holds it now; the system gives it back when a process dies.
+
+    Args:
+        lock_path: made if it is not there, and left.
+        busy: what to say before waiting.
+    """
+    with lock_path.open("w") as lock_file:
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("%s", busy)
+            fcntl.flock(lock_file, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

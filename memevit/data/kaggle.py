@@ -2,7 +2,6 @@
 
 import contextlib
 import email.utils
-import fcntl
 import json
 import logging
 import re
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from memevit import files
 from memevit.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -291,10 +291,6 @@ def _one_at_a_time(handle: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # A cache that can't be written can still be read.
             base.parent.mkdir(parents=True, exist_ok=True)
-            lock_file = stack.enter_context(base.with_name(f".{base.name}.lock").open("w"))
-            try:
-                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("Another command is fetching %s from Kaggle; waiting for it.", handle)
-                fcntl.flock(lock_file, fcntl.LOCK_EX)
+            busy = f"Another command is fetching {handle} from Kaggle; waiting for it."
+            stack.enter_context(files.in_turn(base.with_name(f".{base.name}.lock"), busy))
         yield

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from memevit import files, manifest
+from memevit import cores, files, manifest
 from memevit.data import (
     corrections,
     duplicates,
@@ -20,7 +20,6 @@ from memevit.data import (
     summary,
     tables,
     verify,
-    workers,
 )
 from memevit.data.layout import Layout, SourceFile
 from memevit.data.sources import Source
@@ -82,7 +81,7 @@ def prepare(
     Raises:
         UserError: the source or the settings don't give a dataset.
     """
-    n_processes = n_processes or workers.default_n_processes()
+    n_processes = n_processes or cores.n_cores()
     build_dir = files.partial_of(output_dir)
     for folder in (output_dir, build_dir):  # Both are replaced.
         imagefolder.require_apart(source.root, folder)

@@ -19,11 +19,6 @@ _ITEMS_WORTH_A_PROCESS = 64  # Starting a worker costs about a second.
 _CHUNK = 16
 
 
-def default_n_processes() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _end_with_parent() -> None:
     """End this worker when its parent is killed: otherwise it would wait for work for ever, or still write files."""
 

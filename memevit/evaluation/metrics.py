@@ -70,7 +70,6 @@ class ConfusionMatrix(_ClassMetric):
 
 
 SUMMARY = (Accuracy, BalancedAccuracy, MacroF1)
-DETAILED = (*SUMMARY, PerClass, ConfusionMatrix)
 
 
 def compute(

@@ -30,11 +30,6 @@ CRASHED = "the decoder crashed on it"
 TOO_SLOW = f"not decoded within {TIMEOUT_S:.0f} s"
 
 
-def n_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def decoded(paths: Iterable[Path], render: Render, *, n_processes: int) -> Iterator[tuple[Path, np.ndarray | str]]:
     """Every path with its levels [3, H, W] uint8, or with the reason why there are none.
 

@@ -7,7 +7,6 @@ A file gets its name when it is complete, so what can be opened can be used. One
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from memevit import files
+from memevit import cores, files
 from memevit.errors import UserError
 from memevit.model import decoding
 from memevit.model.geometry import Render
@@ -75,7 +74,7 @@ def open_or_build(request: Request, cache_dir: Path, *, n_processes: int | None 
             if not path.exists():
                 if not _is_room(request, path):
                     return None
-                _build(request, path, decoding.n_cores() if n_processes is None else n_processes)
+                _build(request, path, cores.n_cores() if n_processes is None else n_processes)
             return np.load(path, mmap_mode="r")
     except OSError as error:
         logger.warning("No pixel cache in %s (%s): every picture is decoded in every epoch.", cache_dir, error)
@@ -86,12 +85,7 @@ def open_or_build(request: Request, cache_dir: Path, *, n_processes: int | None 
 def _alone_in(cache_dir: Path) -> Iterator[None]:
     """Hold the lock of `cache_dir`; the system gives it back when a process dies."""
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with (cache_dir / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("Another process works on %s; waiting for it.", cache_dir)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.in_turn(cache_dir / ".lock", f"Another process works on {cache_dir}; waiting for it."):
         yield
 
 
