@@ -166,7 +166,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _scaled_grey(image).convert("RGB")
     if image.has_transparency_data:
         return _on_white(image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # Which would copy.
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -59,13 +58,3 @@ def never_wait(args: TrainingArguments) -> None:
     args.logging_nan_inf_filter = False
     if args.dataloader_pin_memory and torch.cuda.is_available():
         args.accelerator_config.non_blocking = True
-
-
-def choose_attention(model: PreTrainedModel, args: TrainingArguments) -> None:
-    """Take the quicker attention for training in bf16 on a processor; it is not written into the checkpoint.
-
-    The backward pass of the fused one is slow there: 7 to 50 % less processor time was measured without it, most for
-    short sequences. In fp32, and on accelerators, the fused one is the quicker.
-    """
-    if args.bf16 and args.device.type == "cpu":
-        model.set_attn_implementation("eager")

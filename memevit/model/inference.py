@@ -1,7 +1,9 @@
 """Probabilities for pictures, the same as those of `pipeline("image-classification")`."""
 
 import contextlib
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +17,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 from memevit.errors import UserError
 from memevit.model import decoding
 from memevit.model.transforms import Finish, Pixels
+
+_N_AHEAD = 1  # Batches that wait for the device while another one is on it.
 
 
 def best_device() -> torch.device:
@@ -79,15 +83,17 @@ class Classifier:
             n_processes: that decode, so that a file which crashes its decoder is only a problem; 0 decodes here.
         """
         found = decoding.decoded(paths, self._shown.render, n_processes=n_processes)
-        with contextlib.closing(found):
-            before: tuple[list, torch.Tensor | None] = ([], None)
+        with contextlib.closing(found), _launchers(self._model.device) as (pool, n_parts):
+            waiting: deque[tuple[list, list[Future]]] = deque()
             while batch := list(islice(found, batch_size)):
                 levels = [one for _, one in batch if not isinstance(one, str)]
-                # The device has its next work before the host waits for its last.
-                now = (batch, self._launched(levels) if levels else None)
-                yield from _results(*before)
-                before = now
-            yield from _results(*before)
+                part = -(-len(levels) // n_parts) or 1
+                parts = [levels[start : start + part] for start in range(0, len(levels), part)]
+                waiting.append((batch, [pool.submit(self._launched, one) for one in parts]))
+                if len(waiting) > _N_AHEAD:
+                    yield from _results(*waiting.popleft())
+            while waiting:
+                yield from _results(*waiting.popleft())
 
     @torch.inference_mode()
     def _launched(self, levels: list[np.ndarray]) -> torch.Tensor:
@@ -102,10 +108,21 @@ class Classifier:
         return torch.softmax(logits if device.type == "mps" else logits.double(), dim=-1)
 
 
-def _results(
-    batch: list[tuple[Path, np.ndarray | str]], probabilities: torch.Tensor | None
-) -> Iterator[Classification]:
-    rows = iter(() if probabilities is None else probabilities.double().cpu().numpy())
+@contextlib.contextmanager
+def _launchers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads that run the model, and in how many parts a batch is given to them.
+
+    On a processor two threads take half of the cores each: cores that wait for one another at the end of every layer
+    would be lost to the decoding that goes on meanwhile.
+    """
+    n_threads = torch.get_num_threads()
+    n_parts = 2 if device.type == "cpu" and n_threads > 1 else 1
+    with ThreadPoolExecutor(n_parts, "model", torch.set_num_threads, (n_threads // n_parts,)) as pool:
+        yield pool, n_parts
+
+
+def _results(batch: list[tuple[Path, np.ndarray | str]], parts: list[Future]) -> Iterator[Classification]:
+    rows = (row for part in parts for row in part.result().double().cpu().numpy())
     for path, levels in batch:
         if isinstance(levels, str):
             yield Classification(path, None, levels)

@@ -29,6 +29,7 @@ from memevit.model import (
     feed,
     lora,
     optimizer,
+    precision,
     preflight,
     progress,
     resolution,
@@ -103,7 +104,7 @@ def build_trainer(
     """
     _keep_parameter_names(model)
     feed.never_wait(args)
-    feed.choose_attention(model, args)
+    precision.choose_attention(model, precision.BF16 if args.bf16 else precision.FP32, args.device)
 
     def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
         logits, labels = prediction

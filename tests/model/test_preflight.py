@@ -100,6 +100,16 @@ def test_timing_changes_nothing(model):
     assert not model.training
 
 
+@pytest.mark.parametrize(("name", "attention"), [("fp32", "sdpa"), ("bf16", "eager")])
+def test_a_step_is_timed_with_the_attention_that_training_takes(model, name, attention):
+    seen = []
+    handle = model.register_forward_pre_hook(lambda *_: seen.append(model.config._attn_implementation))
+    precision.step_seconds(model, torch.zeros(2, 3, 32, 32), name)
+    handle.remove()
+    assert set(seen) == {attention}
+    assert model.config._attn_implementation == "sdpa"
+
+
 def timed_as(monkeypatch, seconds_by_precision, *, has_bf16=True):
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has_bf16)
     monkeypatch.setattr(precision, "step_seconds", lambda model, batch, name: seconds_by_precision[name] * len(batch))

@@ -1,0 +1,35 @@
+"""Batches of pictures, classified by several threads."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from memevit.model.inference import Classifier
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 8])
+def test_a_batch_that_two_threads_share_keeps_its_order(tmp_path, trained, two_threads, batch_size):
+    random = np.random.default_rng(0)
+    images = [Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(7)]
+    paths = [tmp_path / f"{number}.png" for number in range(len(images))]
+    for image, path in zip(images, paths, strict=True):
+        image.save(path)
+    paths[1].write_bytes(b"no picture")
+    paths[6].write_bytes(b"")
+    classifier = Classifier.load(trained)
+    found = list(classifier.classify(paths, batch_size=batch_size))
+    assert [one.path for one in found] == paths
+    assert [bool(one.problem) for one in found] == [number in (1, 6) for number in range(7)]
+    for one, image in zip(found, images, strict=True):
+        if not one.problem:
+            np.testing.assert_allclose(one.probabilities, classifier.probabilities([image])[0], atol=1e-6)
+    assert torch.get_num_threads() == 2
