@@ -119,9 +119,9 @@ def compute(
     missing = [position for position, name in enumerate(names) if name not in known]
     if missing:
         unseen = _Files([paths[position] for position in missing], image_processor)
-        rows = _forward(
-            model.to(device).eval(), DataLoader(unseen, batch_size=batch_size, num_workers=num_workers), device
-        )
+        # A generator of its own: training must see the same random numbers when nothing is missing.
+        loader = DataLoader(unseen, batch_size, num_workers=num_workers, generator=torch.Generator())
+        rows = _forward(model.to(device).eval(), loader, device)
         known |= {names[position]: row for position, row in zip(missing, rows, strict=True)}
         write(kept_in, known)
     logger.info("Features of %d pictures: %d computed, the others from %s", len(names), len(missing), kept_in.parent)

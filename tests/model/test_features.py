@@ -79,7 +79,9 @@ def test_the_features_are_what_the_head_sees(small, tiny_backbone):
     model, image_processor = backbone.load_for_training(str(tiny_backbone), data.class_names, from_scratch=False)
     paths = data.by_name["test"].paths
     store = features.Store.beside(small, data.fingerprint)
+    generator = torch.get_rng_state()
     found = features.compute(model, image_processor, paths, store=store, device=torch.device("cpu"), batch_size=2)
+    assert torch.equal(generator, torch.get_rng_state())  # Training is the same whether they were there or not.
     seen = torch.stack([features._Files(paths, image_processor)[number] for number in range(len(paths))])
     with torch.inference_mode():
         assert torch.allclose(model.classifier(found), model(seen).logits, atol=1e-5)
