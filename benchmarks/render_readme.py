@@ -65,7 +65,12 @@ def _sort_rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 def _pairs(found: dict[str, Any], ours: str, usual: str, ratio: str) -> list[tuple[str, str, str, str]]:
     rows = {(row["model"], row["side"]): row for row in found["rows"]}
     return [
-        (Path(model).name, _median(row["images_per_s"]), _median(rows[model, usual]["images_per_s"]), f"{row[ratio]:.2f}")
+        (
+            Path(model).name,
+            _median(row["images_per_s"]),
+            _median(rows[model, usual]["images_per_s"]),
+            f"{row[ratio]:.2f}",
+        )
         for (model, side), row in rows.items()
         if side == ours
     ]

@@ -36,7 +36,7 @@ class Plan:
     """How a run is carried out. Made once: a run that goes on after an interruption keeps it.
 
     `step_s` are seconds per optimizer step and `picture_s` per evaluated picture, None where nothing was timed.
-    `max_steps` is -1 where the number of epochs counts.
+    `max_steps` is -1 where the number of epochs counts. `is_compiled` tells of `--torch_compile`.
     """
 
     precision: str
@@ -45,6 +45,7 @@ class Plan:
     max_steps: int
     step_s: float | None
     picture_s: float | None
+    is_compiled: bool = False
 
     @classmethod
     def of(cls, run: Mapping[str, Any]) -> "Plan":
@@ -75,6 +76,9 @@ class Plan:
         args.per_device_train_batch_size = self.batch_size
         args.gradient_accumulation_steps = self.accumulation
         args.max_steps = self.max_steps
+        if args.torch_compile and not self.is_compiled:
+            args.torch_compile = False
+            os.environ["ACCELERATE_DYNAMO_BACKEND"] = "no"  # What the arguments had set for accelerate.
 
 
 def steps_in(n_pictures: int, plan: Plan, args: TrainingArguments) -> int:
@@ -138,12 +142,15 @@ def make(
         args.max_steps,
         None,
         None,
+        args.torch_compile,
     )
     if os.environ.get("ACCELERATE_USE_FSDP", "false") != "true":  # One device alone need not hold such a model.
         model.to(device)
         plan = _timed(plan, model, args, load, counts)
         if device.type == "cpu" and not is_fixed:
             plan = _perhaps_bf16(plan, model, args, load, counts)
+        if plan.is_compiled:
+            plan = _perhaps_compiled(plan, model, args, load, counts)
     if args.world_size > 1:
         plan = min(gather_object([plan]), key=lambda one: one.batch_size)
         (plan,) = broadcast_object_list([plan])
@@ -192,6 +199,31 @@ def _perhaps_bf16(
         return plan
     other = _timed(replace(plan, precision=precision.BF16), model, args, load, counts)
     return other if plan.step_s > precision.CPU_GAIN * other.step_s else plan
+
+
+def _perhaps_compiled(
+    plan: Plan,
+    model: PreTrainedModel,
+    args: TrainingArguments,
+    load: Callable[[int], torch.Tensor],
+    counts: Mapping[str, int],
+) -> Plan:
+    """`plan` as it is timed with a compiled model, or without compiling where that costs more than it saves."""
+    start = time.perf_counter()
+    try:
+        compiled = torch.compile(model, backend=args.torch_compile_backend, mode=args.torch_compile_mode)
+        other = _timed(plan, compiled, args, load, counts)
+    except Exception as error:  # A compiler that is missing or fails raises whatever its parts do.
+        logger.warning("--torch_compile is left off, for compiling failed: %s", str(error).strip().partition("\n")[0])
+        return replace(plan, is_compiled=False)
+    finally:
+        torch.compiler.reset()
+    cost_s = time.perf_counter() - start
+    saved_s = seconds_of(plan, args, counts) - seconds_of(other, args, counts)
+    pays = saved_s > cost_s
+    logger.info("Compiling takes about %.0f s and saves %.0f s: --torch_compile is %s", cost_s, saved_s,
+                "on" if pays else "left off")  # fmt: skip
+    return other if pays else replace(plan, is_compiled=False)
 
 
 def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], limit_s: float) -> Plan:

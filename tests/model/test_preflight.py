@@ -1,6 +1,7 @@
 """What a run will be and cost, and in which numbers it is computed."""
 
 import copy
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +31,9 @@ def arguments(**changed):
         "max_steps": -1,
         "mixed_precision": "no",
         "dataloader_num_workers": 0,
+        "torch_compile": False,
+        "torch_compile_backend": None,
+        "torch_compile_mode": None,
     }
     return SimpleNamespace(**usual | changed)
 
@@ -135,6 +139,41 @@ def test_what_was_asked_for_is_not_questioned(monkeypatch, model):
     many = COUNTS | {"train": 1000}
     assert make(model, wanted="fp32", counts=many).precision == "fp32"
     assert make(model, mixed_precision="bf16", counts=many).precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("compiled_s", "n_train", "expected"),
+    [(0.5, 1000, True), (0.5, 2, False), (1.1, 1000, False)],  # It pays; the run is too short; it is slower.
+)
+def test_compiling_must_save_more_than_it_costs(monkeypatch, model, compiled_s, n_train, expected):
+    # A clock that makes compiling cost 10 s, and every other look at it nothing.
+    ticks = iter([0.0, 0.0, 0.0, 0.0, 0.0, 10.0])
+    monkeypatch.setattr(preflight.time, "perf_counter", lambda: next(ticks))
+    compiled = copy.copy(model)
+    monkeypatch.setattr(torch, "compile", lambda model, backend, mode: compiled)
+    seconds_of_model = lambda model: compiled_s if model is compiled else 1.0  # noqa: E731
+    monkeypatch.setattr(precision, "step_seconds", lambda model, batch, name: seconds_of_model(model) * len(batch))
+    monkeypatch.setattr(precision, "picture_seconds", lambda model, batch, name: 0.0)
+    plan = make(model, wanted="fp32", torch_compile=True, counts=COUNTS | {"train": n_train})
+    assert plan.is_compiled == expected
+    assert plan.step_s == pytest.approx(min(16, n_train) * (compiled_s if expected else 1.0))
+
+
+def test_a_compiler_that_fails_is_left_off(monkeypatch, model, caplog):
+    def failing(model, **options):
+        raise RuntimeError("no C++ compiler\nand a long trace")
+
+    monkeypatch.setattr(torch, "compile", failing)
+    assert not make(model, torch_compile=True).is_compiled
+    assert "--torch_compile is left off, for compiling failed: no C++ compiler" in caplog.messages[-1]
+
+
+def test_what_is_not_compiled_is_not_compiled_by_accelerate_either(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
+    args = arguments(torch_compile=True)
+    PLAN.set_on(args)
+    assert not args.torch_compile
+    assert os.environ["ACCELERATE_DYNAMO_BACKEND"] == "no"
 
 
 @pytest.mark.parametrize(
