@@ -202,7 +202,9 @@ def _attempt(
     set_seed(run.seed)
     model, image_processor = job.load()
     shown, augmentation = Pixels.of(image_processor), job.recipe.augmentation
-    pictures = transforms.datasets(run.splits, shown, augmentation, seed=run.seed, cache_dir=job.cache_dir)
+    pictures = transforms.datasets(
+        run.splits, shown, augmentation, seed=run.seed, cache_dir=job.cache_dir, for_folds=run.kind == FOLD
+    )
     with args.main_process_first(local=False):
         if args.process_index == 0:
             run_dir.mkdir(parents=True, exist_ok=True)

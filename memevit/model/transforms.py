@@ -146,6 +146,7 @@ def datasets(
     *,
     seed: int,
     cache_dir: Path | None = None,
+    for_folds: bool = False,
     n_processes: int | None = None,
 ) -> dict[str, "PictureDataset"]:
     """A dataset per split, varied in `train`, as in evaluation in the others.
@@ -156,14 +157,17 @@ def datasets(
         augmentation: how training pictures are varied.
         seed: of that.
         cache_dir: where decoded pixels are kept; None decodes every picture in every epoch.
+        for_folds: keep the pixels of all splits together, for other folds divide the same pictures in another way.
         n_processes: that decode them; one per core by default.
     """
     made = {}
+    pool = sorted(path for split in splits.values() for path in split.paths) if for_folds else None
     for name, split in splits.items():
         varied = augmentation if name == "train" else None
         made[name] = PictureDataset(split.paths, split.labels, shown, varied, seed=seed)
         if cache_dir is not None:
-            made[name].keep_decoded(name, cache_dir, n_processes=n_processes)
+            kept_as = name if pool is None else "folds-varied" if varied else "folds-plain"
+            made[name].keep_decoded(kept_as, cache_dir, pool=pool, n_processes=n_processes)
     return made
 
 
@@ -186,6 +190,7 @@ class PictureDataset(Dataset):
         self._seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # Workers of the loader see it change.
         self._cached: np.ndarray | None = None
+        self._rows = np.arange(len(self.paths))  # Where each picture lies in `_cached`.
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -204,8 +209,17 @@ class PictureDataset(Dataset):
         """Vary the pictures in another way from now on."""
         self._epoch.fill_(epoch)
 
-    def keep_decoded(self, name: str, cache_dir: Path, *, n_processes: int | None = None) -> None:
-        """Decode all pictures into `cache_dir`, or find them there; without room on the disk nothing changes."""
+    def keep_decoded(
+        self, name: str, cache_dir: Path, *, pool: Sequence[Path] | None = None, n_processes: int | None = None
+    ) -> None:
+        """Decode all pictures into `cache_dir`, or find them there; without room on the disk nothing changes.
+
+        Args:
+            name: of the cache.
+            cache_dir: where it lies.
+            pool: pictures that are kept together, these among them; these alone by default.
+            n_processes: that decode.
+        """
         render, size = self._shown.render, self._shown.size
         if self._augmentation is not None:
             if self._shown.geometry is None:
@@ -213,8 +227,11 @@ class PictureDataset(Dataset):
                 return
             size = tuple(round(side * self._augmentation.margin) for side in size)
             render = Enlarged(self._shown.geometry, size)
-        request = pixel_cache.Request(name, self.paths, render, (3, *size), f"{self._shown.settings} {render}")
+        kept = self.paths if pool is None else list(pool)
+        request = pixel_cache.Request(name, kept, render, (3, *size), f"{self._shown.settings} {render}")
         self._cached = pixel_cache.open_or_build(request, cache_dir, n_processes=n_processes)
+        row_of = {path: row for row, path in enumerate(kept)}
+        self._rows = np.array([row_of[path] for path in self.paths])
 
     def hold_decoded(self, n: int) -> None:
         """Decode the first `n` pictures into memory: what is timed on them is as quick as with a cache on the disk."""
@@ -247,7 +264,7 @@ class PictureDataset(Dataset):
             return {"pixel_values": torch.from_numpy(np.stack(levels)), **batch}
         if crops is not None:
             batch["crops"] = torch.from_numpy(crops.astype(np.float32))
-        return {"pixel_values": torch.from_numpy(self._cached[positions]), **batch}
+        return {"pixel_values": torch.from_numpy(self._cached[self._rows[positions]]), **batch}
 
     def _decode(self, position: int, crop: np.ndarray | None) -> np.ndarray:
         image = pixels.load_image(self.paths[position])

@@ -36,6 +36,28 @@ def test_evaluation_pixels_are_the_same_from_files_and_from_the_cache(pictures):
     assert torch.equal(one["labels"], other["labels"])
 
 
+def test_folds_share_their_pixels(prepared, shown, tmp_path, caplog):
+    splits = prepared_dataset.load(prepared).by_name
+    names = ("train", "validation", "test")
+    for turn in range(3):
+        turned = {name: splits[names[(number + turn) % 3]] for number, name in enumerate(names)}
+        options = {"seed": 3, "cache_dir": tmp_path, "n_processes": 0}
+        alone = transforms.datasets(turned, shown, Augmentation(), **options)
+        with caplog.at_level("INFO"):
+            caplog.clear()
+            shared = transforms.datasets(turned, shown, Augmentation(), for_folds=True, **options)
+        # One cache for the splits that vary and one for the others, and none for the folds that follow.
+        assert len([text for text in caplog.messages if "decoded once" in text]) == (2 if turn == 0 else 0)
+        for name in names:
+            positions = list(range(len(alone[name])))
+            one, other = (
+                alone[name].__getitems__(positions),
+                pickle.loads(pickle.dumps(shared[name])).__getitems__(positions),
+            )
+            assert one.keys() == other.keys()
+            assert all(torch.equal(values, other[key]) for key, values in one.items())
+
+
 def test_training_pixels_are_nearly_the_same_from_files_and_from_the_cache(pictures, shown):
     finish = Finish(shown, Augmentation())
     one, other = (finish(pictures[kind]["train"].__getitems__([0, 5, 9])) for kind in ("files", "cached"))
