@@ -44,7 +44,9 @@ ARMS: dict[str, tuple[str, ...]] = {
     "no balance": ("--class_balance", "none"),
     "sampler": ("--class_balance", "sampler"),
     "weight decay 0.3": ("--weight_decay", "0.3"),
-    "best by macro F1": ("--metric_for_best_model", "macro_f1", "--greater_is_better", "True"),
+    "best by loss": ("--metric_for_best_model", "loss"),
+    "last checkpoint": ("--load_best_model_at_end", "False"),
+    "batches of 16": ("--per_device_train_batch_size", "16"),
     "mean of 5 checkpoints": ("--average_checkpoints", "5"),
 }
 

@@ -46,7 +46,9 @@ class BestWeights(TrainerCallback):
         metrics, model = kwargs["metrics"], kwargs["model"]
         folder, name = Path(args.output_dir) / FOLDER, args.metric_for_best_model
         value = metrics[name if name.startswith("eval_") else f"eval_{name}"]
-        ranked = sorted((_read(folder) | {state.global_step: value}).items(), key=lambda item: self._sign * item[1])
+        values = _read(folder) | {state.global_step: value}
+        # Of equal ones the later.
+        ranked = sorted(values.items(), key=lambda item: (self._sign * item[1], -item[0]))
         best = dict(ranked[: self._n_best])
         if state.global_step in best:
             folder.mkdir(exist_ok=True)

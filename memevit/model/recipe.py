@@ -169,7 +169,7 @@ class FineTuningArguments(TrainingArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Newest checkpoints kept, besides the best one."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
     metric_for_best_model: str | None = field(
-        default="loss", metadata={"help": "Validation metric that makes a checkpoint the best."}
+        default="macro_f1", metadata={"help": "Validation metric that makes a checkpoint the best, or loss."}
     )
     logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of the training log."})
     report_to: None | str | list[str] = field(default="none", metadata={"help": "tensorboard, trackio, ... or none."})

@@ -36,6 +36,11 @@ def test_the_weights_of_the_best_evaluations_are_kept(tmp_path, greater_is_bette
     assert mean["weight"].item() == sum(expected) / 2
 
 
+def test_of_equal_evaluations_the_later_are_kept(tmp_path):
+    evaluations(tmp_path, averaging.BestWeights(2, greater_is_better=True), [0.5, 0.9, 0.9, 0.9])
+    assert kept(tmp_path) == ["step-3.safetensors", "step-4.safetensors"]
+
+
 def test_a_run_that_goes_on_forgets_the_steps_that_it_will_take_again(tmp_path):
     callback = averaging.BestWeights(3, greater_is_better=False)
     args = evaluations(tmp_path, callback, [0.9, 0.3, 0.8])
@@ -65,7 +70,7 @@ def test_the_mean_is_taken_unless_it_is_worse(tmp_path, prepared, tiny_backbone,
         seen["mean"] = mean_of(paths)
         return seen["mean"]
 
-    values = iter([0.5, 0.4] if is_better else [0.5, 0.6])
+    values = iter([0.5, 0.6] if is_better else [0.5, 0.4])
     monkeypatch.setattr(averaging, "mean_of", look)
     monkeypatch.setattr(averaging, "_value", lambda trainer: next(values))
     argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone)

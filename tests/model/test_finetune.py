@@ -187,7 +187,8 @@ def test_the_best_checkpoint_is_what_is_saved(tmp_path, prepared, tiny_backbone,
     monkeypatch.setattr(folder.shutil, "rmtree", keep_checkpoints)
     code = run_finetune(
         *("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone),
-        *("--num_train_epochs", 3, "--learning_rate", 5e-3, "--greater_is_better", True),
+        *("--num_train_epochs", 3, "--learning_rate", 5e-3),
+        *("--metric_for_best_model", "loss", "--greater_is_better", True),
         *("--use_cpu", "--disable_tqdm", True, "--save_total_limit", 5),
     )
     assert code == 0
@@ -196,6 +197,13 @@ def test_the_best_checkpoint_is_what_is_saved(tmp_path, prepared, tiny_backbone,
     assert best == max(losses, key=losses.get) != max(losses)
     final = AutoModelForImageClassification.from_pretrained(tmp_path / "model").state_dict()
     assert all(torch.equal(final[name], saved[f"checkpoint-{int(best)}"][name]) for name in final)
+
+
+def test_macro_f1_on_validation_chooses_the_checkpoint(trained):
+    log = results.read(trained)
+    values = {row["step"]: row["eval_macro_f1"] for row in log["history"] if "eval_macro_f1" in row}
+    assert len(values) > 1
+    assert log["training"]["best_step"] == max(values, key=values.get)
 
 
 def test_the_checkpoint_is_in_single_precision(trained):
