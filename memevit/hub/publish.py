@@ -162,9 +162,9 @@ def _commit(
 def _same_pull_request(
     hub: Hub, repo: Repository, local: Mapping[str, LocalFile], is_ours: Callable[[str], bool]
 ) -> Published | None:
-    """The newest pull request that holds what is to be published."""
+    """The newest open pull request that holds what is to be published."""
     for revision, commit in hub.pull_requests(repo).items():
-        if not any(_difference(hub, repo, commit, local, is_ours)):
+        if not any(_difference(hub, repo, commit, local, is_ours)) and not hub.is_closed(repo, revision):
             number = revision.split("/")[-1]
             url = f"{repo.url(hub.endpoint)}/discussions/{number}"
             return Published(commit, revision, url, is_new=False)

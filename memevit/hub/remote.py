@@ -169,6 +169,22 @@ class Hub:
         found = {one.ref: one.target_commit for one in refs.pull_requests or [] if _PULL_REQUEST.fullmatch(one.ref)}
         return dict(sorted(found.items(), key=lambda one: -int(one[0].split("/")[-1])))
 
+    def is_closed(self, repo: Repository, pull_request: str) -> bool:
+        """Whether `refs/pr/N` was closed or merged; one that the Hub says nothing about is open."""
+        number = int(pull_request.split("/")[-1])
+
+        def ask() -> bool:
+            kind = {"discussion_type": "pull_request", "discussion_status": "closed"}
+            try:
+                closed = self._api.get_repo_discussions(repo.repo_id, repo_type=repo.repo_type, **kind)
+                return any(one.num == number for one in closed)
+            except Exception as error:
+                if retry.status_of(error) in (403, 404, 410):  # Discussions can be turned off.
+                    return False
+                raise
+
+        return self.patience.call(f"asking whether pull request {number} of {repo.repo_id} is open", ask)
+
     def tag(self, repo: Repository, name: str, commit: str) -> None:
         """Give `commit` the tag `name`; fine if it has it already."""
 

@@ -65,6 +65,8 @@ class Repo:
     titles: dict[str, str] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    closed: set[int] = field(default_factory=set)  # Numbers of pull requests.
+    has_discussions: bool = True
 
     def add(self, ref: str, tree: dict[str, tuple[bytes, bool]], title: str) -> str:
         seed = f"{len(self.trees)}{ref}{title}{sorted((k, hash(v)) for k, v in tree.items())}"
@@ -361,6 +363,20 @@ class _HubHandler(_Handler):
         if "include_prs" in self.url.query:
             found["pullRequests"] = [row for row in rows if "/pr/" in row["ref"]]
         self.answer(found)
+
+    def discussions(self, _: str) -> None:
+        """Those that are closed, one on a page."""
+        repo, asked = self.repo(), urllib.parse.parse_qs(self.url.query)
+        if not repo.has_discussions:
+            raise _Refused(403, "Discussions are disabled for this repo")
+        assert (asked["type"], asked["status"]) == (["pull_request"], ["closed"])
+        start = int(asked["p"][0])
+        rows = [
+            {"num": number, "title": "Upload", "status": "closed", "isPullRequest": True, "author": {"name": "me"},
+             "createdAt": "2026-01-01T00:00:00.000Z", "repo": {"name": self.key[1], "type": self.key[0]}}
+            for number in sorted(repo.closed)
+        ]  # fmt: skip
+        self.answer({"count": len(rows), "start": start, "discussions": rows[start : start + 1]})
 
     def tag(self, revision: str) -> None:
         repo, name = self.repo(write=True), self.json()["tag"]

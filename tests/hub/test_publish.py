@@ -248,6 +248,22 @@ def test_a_pull_request_leaves_main_alone_and_is_opened_once(server, client, fol
     assert outcome.result["url"] == f"{server.endpoint}/them/games/discussions/1"
 
 
+def test_a_pull_request_that_was_closed_is_opened_anew(server, client, folder):
+    server.add_repo("them/games", private=False)
+    repo = server.repos["model", "them/games"]
+
+    def send():
+        return client.send(folder, repo_id="them/games", create_pr=True, public=True).result["revision"]
+
+    assert [send(), send()] == ["refs/pr/1"] * 2
+    repo.closed = {1}
+    assert [send(), send()] == ["refs/pr/2"] * 2
+    repo.closed = {1, 2}
+    assert send() == "refs/pr/3"
+    repo.has_discussions = False
+    assert send() == "refs/pr/3"
+
+
 def test_what_arrives_changed_is_noticed(server, client, folder):
     server.tampered = {"config.json"}
     outcome = client.send(folder)
