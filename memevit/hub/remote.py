@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard, get_token
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import get_session
 
 from memevit.errors import UserError
 from memevit.hub import retry
@@ -16,6 +17,7 @@ from memevit.hub.content import LocalFile, OnDemand
 
 RepoType = Literal["model", "dataset", "space"]
 MAIN = "main"
+TIMEOUT_S = 120.0  # Without a byte; the client itself would wait for ever.
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 _PULL_REQUEST = re.compile(r"refs/pr/(\d+)")
@@ -74,6 +76,7 @@ class Hub:
                 "https://huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."
             )
         _keep_signatures_out_of_the_log()
+        get_session().timeout = TIMEOUT_S
         hub = cls(patience or retry.DEFAULT, token)
         found = hub.patience.call("asking the Hub whose token this is", hub._api.whoami)
         access = (found.get("auth") or {}).get("accessToken") or {}

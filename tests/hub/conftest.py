@@ -29,6 +29,9 @@ if {public!r}:
     publish.open_to_all(hub, repo)
 result = {{"version": version, **vars(pushed)}}
 """
+USUAL = {
+    "repo_id": REPO_ID, "repo_type": "model", "revision": "main", "public": False, "create_pr": False, "tag": None,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -106,8 +109,7 @@ class Client:
 
     def send(self, folder: Path, *, token: str = WRITER, **options: object) -> Outcome:
         """Publish a folder without a model in it, and name the version; see SEND."""
-        usual = {"repo_id": REPO_ID, "repo_type": "model", "revision": "main", "public": False, "create_pr": False}
-        return self.run(SEND.format(folder=str(folder), **usual | {"tag": None} | options), token=token)
+        return self.run(SEND.format(folder=str(folder), **USUAL | options), token=token)
 
     def run(self, code: str, *, token: str = WRITER, folder: Path | None = None) -> Outcome:
         """Run Python code, in `folder`."""

@@ -14,6 +14,7 @@ import json
 import re
 import socket
 import threading
+import time
 import urllib.parse
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ class Fault:
     """What to do once in place of the right answer.
 
     `status` is answered with `headers`; `drop` hangs up before anything is done, in the middle of an upload if there is
-    one; `lose_answer` does what was asked and then hangs up; `flip` changes one byte of what is sent.
+    one; `lose_answer` does what was asked and then hangs up; `flip` changes one byte of what is sent; `silent_s` waits
+    so many seconds before it does anything.
     """
 
     status: int = 0
@@ -43,6 +45,7 @@ class Fault:
     drop: bool = False
     lose_answer: bool = False
     flip: bool = False
+    silent_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         faults = self.hub.faults[step]
         self.fault = faults.popleft() if faults else Fault()
         length = int(self.headers.get("Content-Length") or 0)
+        time.sleep(self.fault.silent_s)
         if self.fault.drop:
             self.rfile.read(length // 2)
             return self.hang_up()

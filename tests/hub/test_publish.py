@@ -5,7 +5,7 @@ import json
 import pytest
 
 from memevit import files
-from tests.hub.conftest import REPO_ID
+from tests.hub.conftest import REPO_ID, SEND, USUAL
 from tests.hub.hub_server import RATE_LIMITED, READER, Fault, git_sha1
 
 CARD = "---\nlicense: apache-2.0\n---\n\n# Tiny\n"
@@ -71,6 +71,18 @@ def test_a_failure_that_passes_is_waited_out_and_nothing_is_done_twice(server, c
     assert outcome.waits in ([1.0], [])
     assert outcome.waits or (fault.lose_answer and step in ("repos/create", "commit", "tag"))
     assert not server.faults[step]
+
+
+@pytest.mark.parametrize("step", ["whoami-v2", "commit"])
+def test_a_hub_that_is_silent_is_not_waited_for_for_ever(server, client, folder, step):
+    server.fail(step, Fault(silent_s=5.0))
+    patience = "from memevit.hub import remote\nremote.TIMEOUT_S = {}\n"
+    try:
+        outcome = client.run(patience.format(0.5) + SEND.format(folder=str(folder), **USUAL))
+    finally:
+        client.run(patience.format(120.0))
+    assert sent_once(server, outcome)
+    assert outcome.waits == [1.0]
 
 
 @pytest.mark.parametrize(
