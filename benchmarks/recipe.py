@@ -46,7 +46,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "weight decay 0.3": ("--weight_decay", "0.3"),
     "best by loss": ("--metric_for_best_model", "loss"),
     "last checkpoint": ("--load_best_model_at_end", "False"),
-    "batches of 16": ("--per_device_train_batch_size", "16"),
+    "batches of 8": ("--per_device_train_batch_size", "8"),
+    "batches of 32": ("--per_device_train_batch_size", "32"),
     "mean of 5 checkpoints": ("--average_checkpoints", "5"),
 }
 
@@ -61,6 +62,7 @@ class RecipeBenchmarkArguments:
     arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": "Those to run."})
     seeds: list[int] = field(default_factory=lambda: [0, 1], metadata={"help": "One training each."})
     epochs: int = field(default=10, metadata={"help": "Of every training alike."})
+    precision: str = field(default="fp32", metadata={"help": "fp32, or bf16 where the processor has it."})
     jobs: int = field(default=2, metadata={"help": "Trainings at a time, with one thread each."})
     minutes: float = field(default=13.0, metadata={"help": "After so many no more trainings are begun."})
 
@@ -71,15 +73,16 @@ class RecipeBenchmarkArguments:
 
 def main(args: RecipeBenchmarkArguments) -> None:
     """Run every arm with every seed on every dataset, and say which is best."""
+    every = ("--num_train_epochs", str(args.epochs), "--precision", args.precision)
     tasks = {
         f"{dataset.name} | {arm} | {seed}": functools.partial(
-            runs.finetune, dataset, args.backbone, ("--num_train_epochs", str(args.epochs), *ARMS[arm]), seed
+            runs.finetune, dataset, args.backbone, (*every, *ARMS[arm]), seed
         )
         for arm in args.arms
         for seed in args.seeds
         for dataset in args.datasets
     }
-    header = {"backbone": args.backbone.name, "epochs": args.epochs}
+    header = {"backbone": args.backbone.name, "epochs": args.epochs, "precision": args.precision}
     found = runs.collect(tasks, args.output, header, jobs=args.jobs, minutes=args.minutes)
     logger.info("%s", table(found))
     logger.info("Written to %s", args.output)

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -43,6 +43,7 @@ class ReferenceArguments:
     output: Path = field(default=Path("benchmarks/results/reference.json"), metadata={"help": "JSON file."})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4], metadata={"help": "One training each."})
     epochs: int = field(default=10, metadata={"help": "Of both recipes alike."})
+    precision: Literal["fp32", "bf16"] = field(default="fp32", metadata={"help": "Of both recipes alike."})
     jobs: int = field(default=2, metadata={"help": "Trainings at a time, with one thread each."})
     minutes: float = field(default=13.0, metadata={"help": "After so many no more trainings are begun."})
 
@@ -52,14 +53,14 @@ def main(args: ReferenceArguments) -> None:
     tasks = {}
     for dataset in args.datasets:
         for seed in args.seeds:
-            flags = ("--num_train_epochs", str(args.epochs))
+            flags = ("--num_train_epochs", str(args.epochs), "--precision", args.precision)
             tasks[f"{dataset.name} | {PLAIN} | {seed}"] = functools.partial(
-                plain, dataset, args.backbone, args.epochs, seed
+                plain, dataset, args.backbone, args.epochs, seed, args.precision
             )
             tasks[f"{dataset.name} | {OURS} | {seed}"] = functools.partial(
                 runs.finetune, dataset, args.backbone, flags, seed
             )
-    header = {"backbone": args.backbone.name, "epochs": args.epochs}
+    header = {"backbone": args.backbone.name, "epochs": args.epochs, "precision": args.precision}
     found = runs.collect(tasks, args.output, header, jobs=args.jobs, minutes=args.minutes)
     verdict = compare(found)
     report = json.loads(args.output.read_text(encoding="utf-8")) | {"verdict": verdict}
@@ -98,7 +99,7 @@ def compare(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def plain(dataset: Path, backbone: Path, epochs: int, seed: int) -> dict[str, Any]:
+def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str = "fp32") -> dict[str, Any]:
     """Train by the plain recipe and return what `runs.scores` says of its predictions, with its seconds.
 
     Args:
@@ -106,6 +107,7 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int) -> dict[str, An
         backbone: checkpoint folder.
         epochs: how often every training picture is seen.
         seed: of the training.
+        precision: fp32 or bf16; predictions are made in fp32.
     """
     from transformers import AutoImageProcessor, Trainer, TrainingArguments, default_data_collator, set_seed
     from transformers.utils import logging as transformers_logging
@@ -125,7 +127,7 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int) -> dict[str, An
         args = TrainingArguments(
             output_dir=folder, num_train_epochs=epochs, learning_rate=5e-5, lr_scheduler_type="linear", seed=seed,
             per_device_train_batch_size=8, per_device_eval_batch_size=64, eval_strategy="epoch", save_strategy="no",
-            report_to="none", use_cpu=True, disable_tqdm=True, remove_unused_columns=False,
+            report_to="none", use_cpu=True, disable_tqdm=True, remove_unused_columns=False, bf16=precision == "bf16",
         )  # fmt: skip
         trainer = Trainer(
             model=model, args=args, train_dataset=pictures["train"], eval_dataset=pictures["validation"],
@@ -133,7 +135,8 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int) -> dict[str, An
         )  # fmt: skip
         seconds = trainer.train().metrics["train_runtime"]
         model.load_state_dict(best.weights)
-        logits = {name: trainer.predict(pictures[name]).predictions for name in runs.SPLITS}
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    logits = {name: _logits(model, pictures[name]) for name in runs.SPLITS}
     found = Predictions(
         class_names=data.class_names,
         paths=[file for name in runs.SPLITS for file in data.by_name[name].files],
@@ -142,6 +145,16 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int) -> dict[str, An
         probabilities=np.concatenate([softmax(logits[name]) for name in runs.SPLITS]),
     )
     return runs.scores(found) | {"seconds": round(seconds, 1)}
+
+
+def _logits(model: Any, pictures: "_Pictures") -> np.ndarray:
+    """[n, C] in single precision, whatever the training computed in."""
+    import torch
+
+    model.eval()
+    with torch.inference_mode():
+        found = [model(pixel_values=pictures[number]["pixel_values"][None]).logits for number in range(len(pictures))]
+    return torch.cat(found).numpy()
 
 
 def _model(backbone: Path, n_classes: int) -> Any:

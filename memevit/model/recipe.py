@@ -162,7 +162,7 @@ class FineTuningArguments(TrainingArguments):
     weight_decay: float = field(
         default=0.05, metadata={"help": "AdamW's weight decay, not for norms, biases, tokens and positions."}
     )
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Pictures per device and step."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Pictures per device and step."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Pictures per device in evaluation."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on validation."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to write a checkpoint."})

@@ -82,8 +82,9 @@ def test_scores_of_a_split_are_those_of_its_own_rows():
     assert values["test"]["balanced_accuracy"] == 0.5
 
 
-def test_the_plain_recipe_trains(prepared, tiny_backbone):
-    found = reference.plain(prepared, tiny_backbone, epochs=1, seed=0)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_plain_recipe_trains(prepared, tiny_backbone, precision):
+    found = reference.plain(prepared, tiny_backbone, epochs=1, seed=0, precision=precision)
     assert found["test"]["n"] == found["validation"]["n"] == 18
     assert 0.0 <= found["test"]["accuracy"] <= 1.0
 
