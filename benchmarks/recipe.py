@@ -49,6 +49,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "batches of 8": ("--per_device_train_batch_size", "8"),
     "batches of 32": ("--per_device_train_batch_size", "32"),
     "mean of 5 checkpoints": ("--average_checkpoints", "5"),
+    "no pixel cache": ("--no_pixel_cache",),
 }
 
 
