@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from memevit import results
 from memevit.errors import UserError
-from memevit.model import backbone, precision
+from memevit.model import backbone, precision, recipe
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def make(
         None,
         args.torch_compile,
     )
-    if os.environ.get("ACCELERATE_USE_FSDP", "false") != "true":  # One device alone need not hold such a model.
+    if not recipe.is_divided(args):  # One device alone need not hold such a model.
         model.to(device)
         plan = _timed(plan, model, args, load, counts)
         if device.type == "cpu" and not is_fixed:

@@ -246,6 +246,10 @@ def _check(recipe: RecipeArguments, args: FineTuningArguments, *, from_scratch: 
     ]  # fmt: skip
     if needs_best and not (args.load_best_model_at_end and args.metric_for_best_model):
         raise UserError(f"{needs_best[0]} compares checkpoints on validation: leave --load_best_model_at_end on.")
-    is_divided = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
-    if recipe.average_checkpoints > 1 and is_divided:
+    if recipe.average_checkpoints > 1 and is_divided(args):
         raise UserError("--average_checkpoints needs whole weights in one place, and FSDP divides them: set it to 1.")
+
+
+def is_divided(args: TrainingArguments) -> bool:
+    """Whether FSDP divides the weights among the processes, of which only the first one loads them."""
+    return bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"

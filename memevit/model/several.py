@@ -18,7 +18,7 @@ from memevit.model import averaging, checkpoints, features, outcome, precision, 
 from memevit.model.interruption import StopRequest
 from memevit.model.outcome import Outcome
 from memevit.model.preflight import Plan
-from memevit.model.recipe import RecipeArguments
+from memevit.model.recipe import RecipeArguments, is_divided
 from memevit.model.transforms import Finish, PictureDataset, Pixels
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ def rehearse(
     counts = {name: len(split.labels) for name, split in runs[0].splits.items()}
     limit_each_s = None if limit_s is None else limit_s / len(runs)
     plan = preflight.make(model, args, load=load, counts=counts, wanted=wanted, limit_s=limit_each_s)
-    model.to("cpu")  # Its place on the device belongs to the model that is trained.
+    if not is_divided(args):
+        model.to("cpu")  # Its place on the device belongs to the model that is trained.
     precision.free_memory()
     return plan, model
 

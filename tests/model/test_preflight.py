@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForImageClassification, pipeline
+from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
 from memevit import results
 from memevit.data import prepared as prepared_dataset
 from memevit.errors import UserError
 from memevit.evaluation import predictions
-from memevit.model import precision, preflight
+from memevit.model import precision, preflight, recipe, several
 from memevit.model.preflight import Plan
 from tests.conftest import run_finetune
 
@@ -31,6 +31,7 @@ def arguments(**changed):
         "max_steps": -1,
         "mixed_precision": "no",
         "dataloader_num_workers": 0,
+        "fsdp": "",
         "torch_compile": False,
         "torch_compile_backend": None,
         "torch_compile_mode": None,
@@ -269,3 +270,17 @@ def test_a_reporter_that_is_not_installed_is_named_before_anything_else(tmp_path
     monkeypatch.setitem(progress._INSTALLED, "trackio", lambda: False)
     assert run_finetune("--dataset", "x", "--output_dir", tmp_path / "m", "--report_to", "trackio") == 2
     assert "python -m pip install trackio" in capsys.readouterr().err
+
+
+def test_a_model_that_fsdp_divides_is_not_moved(monkeypatch, prepared, tiny_backbone):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    args = arguments(seed=0)
+    chosen = recipe.complete(recipe.RecipeArguments(), arguments(learning_rate=1e-3), from_scratch=True)
+    image_processor = AutoImageProcessor.from_pretrained(tiny_backbone)
+    # All processes but the first have weights without values.
+    divided = AutoModelForImageClassification.from_pretrained(tiny_backbone).to("meta")
+    job = SimpleNamespace(load=lambda: (divided, image_processor), recipe=chosen, cache_dir=None)
+    run = several.Run(several.MODEL, "model", 0, prepared_dataset.load(prepared).by_name)
+    plan, model = several.rehearse([run], job, args, before=None, wanted="fp32", limit_s=None)
+    assert plan.step_s is None
+    assert model.device.type == "meta"
