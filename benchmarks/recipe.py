@@ -24,9 +24,8 @@ logger = logging.getLogger(__name__)
 
 ARMS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "rate 1e-4": ("--learning_rate", "1e-4"),
-    "rate 3e-4": ("--learning_rate", "3e-4"),
-    "rate 1e-3": ("--learning_rate", "1e-3"),
+    "rate 4e-4": ("--learning_rate", "4e-4"),
+    "rate 1.6e-3": ("--learning_rate", "1.6e-3"),
     "no layer decay": ("--layer_decay", "1"),
     "layer decay 0.6": ("--layer_decay", "0.6"),
     "head as the backbone": ("--head_factor", "1"),
