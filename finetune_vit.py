@@ -35,12 +35,13 @@ def main(
     # Trainer and metrics take seconds to import, and --help needs neither.
     from memevit.evaluation import measure
     from memevit.hub import card
-    from memevit.model import folder, interruption, preflight, progress, several
+    from memevit.model import folder, interruption, preflight, progress, several, training
 
     if args.process_index:
         logging.disable(logging.INFO)  # The first process speaks for all.
     model_dir = Path(args.output_dir)
     progress.require_reporters(args.report_to)
+    training.require_optimizer(args)
     dataset = prepared.load(model_args.dataset)
     by_fold = folds.splits_by_fold(model_args.dataset) if run_args.folds else {}
     runs = several.planned(args, dataset.by_name, seeds=run_args.seeds or [], folds=by_fold)

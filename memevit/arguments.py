@@ -7,6 +7,8 @@ from typing import Literal
 
 from memevit.errors import UserError
 
+_MAX_SEED = 2**32 - 1
+
 
 @dataclass
 class SourceArguments:
@@ -34,7 +36,10 @@ class SourceArguments:
         default=None, metadata={"help": "Licence of the pictures for the dataset card, as an identifier (cc-by-4.0)."}
     )
     num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace an --output_dir that holds something else."})
+    overwrite: bool = field(
+        default=False,
+        metadata={"help": "Replace an --output_dir that holds something else; all that is in it is deleted."},
+    )
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -103,7 +108,9 @@ class ModelArguments:
             "help": "Decode every picture once, into DATASET.cache/, where the disk has room; else in every epoch."
         },
     )
-    overwrite: bool = field(default=False, metadata={"help": "Replace a finished or unfinished model."})
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace what lies at --output_dir; all that is in it is deleted."}
+    )
 
 
 @dataclass
@@ -129,6 +136,8 @@ class RunArguments:
     def __post_init__(self) -> None:
         if self.time_limit is not None and self.time_limit <= 0:
             raise UserError(f"--time_limit must be more than 0 minutes, got {self.time_limit:g}.")
+        if any(not 0 <= seed <= _MAX_SEED for seed in self.seeds or ()):
+            raise UserError(f"--seeds must lie between 0 and {_MAX_SEED}, got {' '.join(map(str, self.seeds))}.")
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"--seeds names a seed twice: {' '.join(map(str, self.seeds))}.")
 
@@ -139,11 +148,17 @@ class SortArguments:
 
     model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
     output: Path | None = field(default=None, metadata={"help": "File for the rows; standard output by default."})
-    format: Literal["csv", "jsonl"] = field(default="csv", metadata={"help": "How a row is written."})
+    format: Literal["csv", "jsonl"] | None = field(
+        default=None, metadata={"help": "How a row is written: as the suffix of --output says, else csv."}
+    )
     batch_size: int = field(default=32, metadata={"help": "Pictures that the model sees at once."})
     num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
 
     def __post_init__(self) -> None:
+        if self.format is None:
+            self.format = "jsonl" if self.output and self.output.suffix == ".jsonl" else "csv"
+        if self.output and self.output.is_dir():
+            raise UserError(f"{self.output} is a folder. Name a file for --output.")
         if self.batch_size < 1:
             raise UserError(f"--batch_size must be at least 1, got {self.batch_size}.")
         if self.num_proc is not None and self.num_proc < 1:

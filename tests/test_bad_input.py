@@ -110,15 +110,57 @@ def test_a_missing_required_option_exits_with_2(capsys):
         (("--dataset", "nowhere"), "nowhere does not exist. data_prep.py"),
         (("--learning_rte", "1"), "Did you mean --learning_rate?"),
         (("--model_name_or_path", "no-such/backbone"), "The backbone no-such/backbone can't be had"),
+        (("--model_name_or_path", "./backbones/gone"), "Beside it lie backbones/vit-micro-patch8-64."),
+        (("--model_name_or_path", "backbones/vit-mikro"), "There is no folder backbones/vit-mikro"),
+        (("--model_name_or_path", "/nowhere/at/all"), "There is no folder /nowhere/at/all with a backbone. Check"),
         (("--eval_strategy", "no"), "don't go together"),
+        (("--num_train_epochs", "-3"), "--num_train_epochs must be larger than 0, got -3"),
+        (("--num_train_epochs", "0"), "--num_train_epochs must be larger than 0"),
+        (("--max_steps", "0"), "--max_steps must be at least 1"),
+        (("--learning_rate", "-1"), "--learning_rate must be larger than 0"),
+        (("--learning_rate", "nan"), "--learning_rate must be larger than 0"),
+        (("--per_device_train_batch_size", "0"), "--per_device_train_batch_size must be at least 1"),
+        (("--gradient_accumulation_steps", "0"), "--gradient_accumulation_steps must be at least 1"),
+        (("--weight_decay", "-0.1"), "--weight_decay must be at least 0"),
+        (("--seed", "-1"), "--seed must be at least 0, got -1"),
+        (("--seeds", "4294967296"), "--seeds must lie between 0 and 4294967295"),
+        (
+            ("--metric_for_best_model", "f1"),
+            "--metric_for_best_model takes loss, accuracy, balanced_accuracy or macro_f1",
+        ),
+        (("--dataloader_drop_last", "True"), "--dataloader_drop_last would leave pictures out"),
+        (("--prediction_loss_only", "True"), "--prediction_loss_only would leave"),
+        (("--optim", "stable_adamw"), "--optim stable_adamw can't be used"),
     ],
 )
-def test_wrong_options_of_finetune(tmp_path, capsys, prepared, argv, message):
+def test_wrong_options_of_finetune(tmp_path, capsys, prepared, monkeypatch, argv, message):
+    monkeypatch.chdir(ROOT)
     usual = {"--dataset": prepared, "--output_dir": tmp_path / "model"}
     given = usual | dict(zip(argv[::2], argv[1::2], strict=True))
     assert run_finetune(*(part for pair in given.items() for part in pair), "--use_cpu") == 2
     assert message in said(capsys)[0]
     assert not (tmp_path / "model").exists()
+
+
+def test_two_precisions_are_one_too_many(tmp_path, capsys, prepared, tiny_backbone):
+    argv = (
+        "--dataset",
+        prepared,
+        "--model_name_or_path",
+        tiny_backbone,
+        "--output_dir",
+        tmp_path / "model",
+        "--use_cpu",
+    )
+    assert run_finetune(*argv, "--bf16", "--precision", "fp32") == 2
+    assert "--precision fp32 and bf16 don't go together" in said(capsys)[0]
+
+
+def test_rows_do_not_take_the_place_of_a_folder(tmp_path, capsys):
+    (tmp_path / "rows").mkdir()
+    draw_picture(1).save(tmp_path / "meme.png")
+    assert run_sort("--model", tmp_path, "--output", tmp_path / "rows", tmp_path / "meme.png") == 2
+    assert "rows is a folder. Name a file for --output" in said(capsys)[0]
 
 
 def test_the_default_backbone_without_a_network_says_what_to_do(tmp_path, capsys, prepared, monkeypatch):
@@ -156,6 +198,12 @@ def test_sorting_needs_a_model_folder(tmp_path, capsys, path, message):
     draw_picture(1).save(tmp_path / "meme.png")
     assert run_sort("--model", tmp_path / path, tmp_path / "meme.png") == 2
     assert message in said(capsys)[0]
+
+
+def test_a_backbone_without_a_head_sorts_nothing(tmp_path, capsys):
+    draw_picture(1).save(tmp_path / "meme.png")
+    assert run_sort("--model", ROOT / "backbones" / "vit-micro-patch8-64", tmp_path / "meme.png") == 2
+    assert "holds a backbone without a head" in said(capsys)[0]
 
 
 def test_a_damaged_model_is_named(tmp_path, capsys, trained):

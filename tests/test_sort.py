@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import draw_picture, run_sort
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +47,14 @@ def test_json_lines_go_to_standard_output(tmp_path, trained, capsys):
         **{"p_coral": None, "p_moss": None, "p_slate": None},
     }
     assert rows[1]["reason"]
+
+
+@pytest.mark.parametrize(("name", "more"), [("rows.jsonl", ()), ("rows.csv", ("--format", "jsonl"))])
+def test_the_name_of_the_file_says_how_rows_are_written_unless_a_flag_does(tmp_path, trained, name, more):
+    draw_picture(1).save(tmp_path / "b.png")
+    assert run_sort("--model", trained, "--output", tmp_path / name, *more, tmp_path / "b.png") == 0
+    (line,) = (tmp_path / name).read_text().splitlines()
+    assert json.loads(line)["file"] == str(tmp_path / "b.png")
 
 
 def test_batches_do_not_change_what_is_said(tmp_path, trained, capsys):

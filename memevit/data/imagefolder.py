@@ -206,7 +206,10 @@ def require_replaceable(dataset_dir: Path, *, overwrite: bool) -> None:
     if not any(dataset_dir.iterdir()):
         return
     if not has_prep(dataset_dir):
-        raise UserError(f"{dataset_dir} is not empty and was not made by data_prep.py. Choose another, or --overwrite.")
+        raise UserError(
+            f"{dataset_dir} is not empty and was not made by data_prep.py. Choose another; --overwrite deletes all "
+            "that is in it."
+        )
     if strangers := _strangers(dataset_dir):
         raise UserError(
             f"{dataset_dir} holds {len(strangers)} files that data_prep.py did not write, for example {strangers[0]}. "

@@ -96,7 +96,7 @@ def render(
         max_named=MAX_NAMED_CLASSES,
         confusion_file=figure.CONFUSION_FILE,
         later=[text for key in LATER_SECTIONS if (text := _later_section(environment, key, found.get(key)))],
-        **{key: found.get(key) or {} for key in ("training", "data", "per_class", "confusion_matrix")},
+        **{key: found.get(key) or {} for key in ("training", "data", "per_class", "confusion_matrix", "seeds")},
     )
     return f"---\n{front.to_yaml()}\n---\n\n{body.strip()}\n"
 

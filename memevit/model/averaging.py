@@ -35,7 +35,7 @@ class BestWeights(TrainerCallback):
         """Forget evaluations of steps that this run will take again."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / FOLDER
-            self._keep(folder, {step: value for step, value in _read(folder).items() if step <= state.global_step})
+            self._keep(folder, {step: rank for step, rank in _read(folder).items() if step <= state.global_step})
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -46,22 +46,23 @@ class BestWeights(TrainerCallback):
         metrics, model = kwargs["metrics"], kwargs["model"]
         folder, name = Path(args.output_dir) / FOLDER, args.metric_for_best_model
         value = metrics[name if name.startswith("eval_") else f"eval_{name}"]
-        values = _read(folder) | {state.global_step: value}
-        # Of equal ones the later.
-        ranked = sorted(values.items(), key=lambda item: (self._sign * item[1], -item[0]))
-        best = dict(ranked[: self._n_best])
+        # Of equal ones those with the lower loss.
+        rank = (self._sign * value, metrics["eval_loss"])
+        best = dict(
+            sorted((_read(folder) | {state.global_step: rank}).items(), key=lambda item: item[1])[: self._n_best]
+        )
         if state.global_step in best:
             folder.mkdir(exist_ok=True)
             weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
             files.write_bytes(_weights(folder, state.global_step), save(weights))
         self._keep(folder, best)
 
-    def _keep(self, folder: Path, values: dict[int, float]) -> None:
+    def _keep(self, folder: Path, ranks: dict[int, tuple[float, float]]) -> None:
         if not folder.exists():
             return
-        files.write_text(folder / _INDEX, json.dumps(values))
+        files.write_text(folder / _INDEX, json.dumps(ranks))
         for path in folder.glob("*.safetensors"):
-            if path not in {_weights(folder, step) for step in values}:
+            if path not in {_weights(folder, step) for step in ranks}:
                 path.unlink()
 
 
@@ -69,13 +70,13 @@ def _weights(folder: Path, step: int) -> Path:
     return folder / f"step-{step}.safetensors"
 
 
-def _read(folder: Path) -> dict[int, float]:
-    """Value of the metric by step, of those whose weights are there."""
+def _read(folder: Path) -> dict[int, tuple[float, float]]:
+    """What evaluations are ranked by, the smaller the better, by step; of those whose weights are there."""
     path = folder / _INDEX
     if not path.exists():
         return {}
-    found = {int(step): value for step, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    return {step: value for step, value in found.items() if _weights(folder, step).exists()}
+    found = {int(step): tuple(rank) for step, rank in json.loads(path.read_text(encoding="utf-8")).items()}
+    return {step: rank for step, rank in found.items() if _weights(folder, step).exists()}
 
 
 def mean_of(paths: list[Path]) -> dict[str, torch.Tensor]:

@@ -32,8 +32,20 @@ _N_NAMED = 5  # Names in one line of the log.
 
 
 def resolve(name_or_path: str | None, *, from_scratch: bool) -> str:
-    """The backbone to use where none is named."""
-    return name_or_path or (str(SHIPPED_BACKBONE) if from_scratch else DEFAULT_BACKBONE)
+    """The backbone to use: the one that is named, or the usual one.
+
+    Raises:
+        UserError: it is named as a folder, and there is none.
+    """
+    if not name_or_path:
+        return str(SHIPPED_BACKBONE) if from_scratch else DEFAULT_BACKBONE
+    path = Path(name_or_path)
+    is_path = path.is_absolute() or name_or_path.startswith(".") or len(path.parts) > 2
+    if not path.is_dir() and (is_path or path.parent.resolve() == BACKBONES_DIR.resolve()):
+        neighbours = sorted(str(found.parent) for found in path.parent.glob("*/config.json"))
+        hint = f"Beside it lie {_listed(neighbours)}." if neighbours else "Check the path."
+        raise UserError(f"There is no folder {path} with a backbone. {hint}")
+    return name_or_path
 
 
 def name_without_folders(name_or_path: str) -> str:
@@ -109,7 +121,7 @@ def _set_classes(config: PreTrainedConfig, class_names: list[str]) -> None:
 def _pretrained(
     name_or_path: str, config: PreTrainedConfig, old_names: list[str], options: dict[str, Any]
 ) -> PreTrainedModel:
-    with _quiet():
+    with quiet():
         model, found = AutoModelForImageClassification.from_pretrained(
             name_or_path,
             config=config,
@@ -137,7 +149,7 @@ def _pretrained(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Transformers' table of weights back: what matters in it is said here in a line."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -124,7 +124,8 @@ def compute(
         rows = _forward(model.to(device).eval(), loader, device)
         known |= {names[position]: row for position, row in zip(missing, rows, strict=True)}
         write(kept_in, known)
-    logger.info("Features of %d pictures: %d computed, the others from %s", len(names), len(missing), kept_in.parent)
+    logger.info("Features of %d pictures: %d computed, %d from %s", len(names), len(missing),
+                len(names) - len(missing), kept_in.parent)  # fmt: skip
     return torch.stack([known[name] for name in names])
 
 

@@ -14,8 +14,12 @@ from memevit import files, results
 from memevit.errors import UserError
 from memevit.model import several
 
-# Where files go and how processes meet says nothing about what is learned.
-_NOT_COMPARED = {"output_dir", "logging_dir", "run_name", "resume_from_checkpoint", "local_rank", "ddp_backend"}
+# Where files go, what is shown, and how pictures and processes meet says nothing about what is learned.
+_NOT_COMPARED = {
+    "output_dir", "logging_dir", "run_name", "resume_from_checkpoint", "local_rank", "ddp_backend", "overwrite",
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_pin_memory",
+    "disable_tqdm", "log_level", "log_level_replica", "report_to",
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -53,8 +57,15 @@ def unfinished(model_dir: Path, run: dict[str, Any], *, overwrite: bool) -> dict
     """
     work_dir = files.partial_of(model_dir)
     if model_dir.exists() and not overwrite and (not model_dir.is_dir() or any(model_dir.iterdir())):
-        what = "already holds a finished model" if (model_dir / results.RUN_FILE).is_file() else "is not empty"
-        raise UserError(f"{model_dir} {what}. Choose another --output_dir, or replace it with --overwrite.")
+        if (model_dir / results.RUN_FILE).is_file():
+            raise UserError(
+                f"{model_dir} already holds a finished model. Choose another --output_dir, or replace it with "
+                "--overwrite."
+            )
+        raise UserError(
+            f"{model_dir} is not empty and was not made by finetune_vit.py. Choose another --output_dir; --overwrite "
+            "deletes all that is in it."
+        )
     if not (work_dir / results.RUN_FILE).is_file():
         return None
     found = results.read_run(work_dir)
@@ -89,8 +100,8 @@ def describe_run(own: dict[str, Any], args: TrainingArguments, *, fingerprint: s
     # With this setting a second set of arguments leaves the processes as the first one has found them.
     usual = type(args)(output_dir="unused", accelerator_config={"use_configured_state": True}).to_dict()
     changed = {key: value for key, value in given.items() if key not in _NOT_COMPARED and value != usual.get(key)}
-    compared = {key: value for key, value in given.items() if key not in _NOT_COMPARED}
-    content = json.dumps([own, compared, fingerprint], sort_keys=True, default=str)
+    compared = {key: value for key, value in (given | own).items() if key not in _NOT_COMPARED}
+    content = json.dumps([compared, args.world_size, fingerprint], sort_keys=True, default=str)
     return {
         "arguments": {key: _shareable(value) for key, value in (own | changed).items()},
         "environment": results.environment(),

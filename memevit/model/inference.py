@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Pr
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit.errors import UserError
-from memevit.model import decoding
+from memevit.model import anatomy, backbone, decoding
 from memevit.model.transforms import Finish, Pixels
 
 _N_AHEAD = 1  # Batches that wait for the device while another one is on it.
@@ -60,12 +60,17 @@ class Classifier:
         if not (path / "config.json").is_file():
             raise UserError(f"{path} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
         try:
-            model = AutoModelForImageClassification.from_pretrained(path, local_files_only=True)
+            with backbone.quiet():
+                model, found = AutoModelForImageClassification.from_pretrained(
+                    path, local_files_only=True, output_loading_info=True
+                )
             image_processor = AutoImageProcessor.from_pretrained(path, local_files_only=True)
         except Exception as error:  # A damaged checkpoint can raise anything, from OSError to SafetensorError.
             raise UserError(
                 f"The model in {path} can't be loaded: {error}. Train again or restore the files."
             ) from error
+        if f"{anatomy.head_name(model)}.weight" in found["missing_keys"]:
+            raise UserError(f"{path} holds a backbone without a head for classes. Train it with finetune_vit.py first.")
         return cls(model.to(device or best_device()), image_processor)
 
     def probabilities(self, images: list[Image.Image]) -> np.ndarray:

@@ -18,6 +18,7 @@ from memevit.model import backbone, precision, recipe
 
 logger = logging.getLogger(__name__)
 
+_COMPILING_S = 60.0  # At least; a run of so many seconds can't save them.
 _CPU_SAMPLE = 8  # Pictures that are enough to time a processor.
 _SAFETY = 0.9  # Share of the time limit that is planned for: steps are not all alike.
 _BYTES_PER_WEIGHT = 4
@@ -133,6 +134,8 @@ def make(
         UserError: not even one picture fits into memory, or not even one step into the limit.
     """
     device = args.device
+    if precision.asked_for(args) not in (None, wanted) and wanted != "auto":
+        raise UserError(f"--precision {wanted} and {precision.asked_for(args)} don't go together; leave one out.")
     is_fixed = wanted != "auto" or precision.asked_for(args) is not None
     chosen = precision.asked_for(args) or (precision.of_accelerator(device) if wanted == "auto" else wanted)
     plan = Plan(
@@ -209,6 +212,9 @@ def _perhaps_compiled(
     counts: Mapping[str, int],
 ) -> Plan:
     """`plan` as it is timed with a compiled model, or without compiling where that costs more than it saves."""
+    if seconds_of(plan, args, counts) < _COMPILING_S:
+        logger.info("--torch_compile is left off: compiling takes about as long as the whole run")
+        return replace(plan, is_compiled=False)
     start = time.perf_counter()
     try:
         compiled = torch.compile(model, backend=args.torch_compile_backend, mode=args.torch_compile_mode)

@@ -28,7 +28,9 @@ _LORA = {"layer_decay": 1.0, "head_factor": 1.0}
 # Peak rates. Those of pretrained networks are for ViT-B; a narrower one takes, and needs, more in proportion.
 FINE_TUNING_RATE, LORA_RATE, FROM_SCRATCH_RATE = 2e-4, 5e-4, 1e-3
 _USUAL_WIDTH = 768
+METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
 _MAX_RATE = 3e-3
+_MAX_SEED = 2**32 - 1
 
 
 def _by_preset(name: str) -> str:
@@ -179,6 +181,25 @@ class FineTuningArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if not self.output_dir:
             raise UserError("--output_dir is missing: name the model folder to write.")
+        for name in ("num_train_epochs", "learning_rate"):
+            _require(name, getattr(self, name), above=0.0)
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            _require(name, getattr(self, name), at_least=1)
+        for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
+            _require(name, getattr(self, name), at_least=0.0)
+        _require("label_smoothing_factor", self.label_smoothing_factor, at_least=0.0, at_most=1.0)
+        for name in ("seed", "data_seed"):
+            _require(name, getattr(self, name), at_least=0, at_most=_MAX_SEED)
+        for name in ("dataloader_drop_last", "prediction_loss_only", "batch_eval_metrics"):
+            if getattr(self, name):
+                raise UserError(f"--{name} would leave pictures out of what is measured; leave the flag out.")
+        if self.metric_for_best_model and self.metric_for_best_model.removeprefix("eval_") not in METRICS:
+            raise UserError(
+                f"--metric_for_best_model takes {', '.join(METRICS[:-1])} or {METRICS[-1]}, got "
+                f"{self.metric_for_best_model}."
+            )
+        if self.max_steps != -1:
+            _require("max_steps", self.max_steps, at_least=1)
         super().__post_init__()
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
 

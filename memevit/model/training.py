@@ -20,6 +20,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer_utils import EvalPrediction
 
+from memevit.errors import UserError
 from memevit.model import (
     averaging,
     backbone,
@@ -73,6 +74,19 @@ def build_model(
     return model, image_processor
 
 
+def require_optimizer(args: TrainingArguments) -> None:
+    """See that the optimizer that `args` names is there.
+
+    Raises:
+        UserError: its package is missing, or it can't be used.
+    """
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(args)
+    except (ImportError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--optim {args.optim.value} can't be used: {reason}") from error
+
+
 def build_trainer(
     model: PreTrainedModel,
     image_processor: BaseImageProcessor,
@@ -113,7 +127,8 @@ def build_trainer(
     n_classes = model.config.num_labels
     chosen = balance.chosen(recipe.class_balance, train.labels, n_classes=n_classes)
     order = balance.BalancedOrder(train.labels, seed=args.seed) if chosen == "sampler" else None
-    keeper = CheckpointKeeper(n_newest=args.save_total_limit, seconds_before=checkpoints.seconds_until(checkpoint))
+    n_newest = args.save_total_limit if (args.save_total_limit or 0) > 0 else None  # As the Trainer: all of them.
+    keeper = CheckpointKeeper(n_newest=n_newest, seconds_before=checkpoints.seconds_until(checkpoint))
     args.save_total_limit = None  # The keeper's: it removes an old checkpoint only when the new one is safe.
     args.restore_callback_states_from_checkpoint = True  # Early stopping counts on after an interruption.
     trainer = PictureTrainer(

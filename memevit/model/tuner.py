@@ -35,3 +35,17 @@ class FineTuner(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         return super()._get_train_sampler(train_dataset) if self._order is None else self._order
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Of equal evaluations the one with the lower loss is the better; few pictures often give equal ones."""
+        if super()._determine_best_metric(metrics, trial):
+            return True
+        state, name = self.state, self.args.metric_for_best_model
+        if name is None or metrics[name if name.startswith("eval_") else f"eval_{name}"] != state.best_metric:
+            return False
+        of_best = [row["eval_loss"] for row in state.log_history
+                   if row["step"] == state.best_global_step and "eval_loss" in row]  # fmt: skip
+        if not of_best or metrics["eval_loss"] >= of_best[-1]:
+            return False
+        state.best_global_step = state.global_step
+        return True

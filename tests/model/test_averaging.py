@@ -13,13 +13,15 @@ from memevit.model import averaging
 from tests.conftest import run_finetune
 
 
-def evaluations(tmp_path, callback, values, *, first=1):
-    args = SimpleNamespace(output_dir=str(tmp_path), metric_for_best_model="loss")
+def evaluations(tmp_path, callback, values, *, first=1, name="loss", losses=()):
+    args = SimpleNamespace(output_dir=str(tmp_path), metric_for_best_model=name)
     for step, value in enumerate(values, start=first):
         model = torch.nn.Linear(1, 1)
         torch.nn.init.constant_(model.weight, float(step))
         state = TrainerState(global_step=step, is_world_process_zero=True)
-        callback.on_evaluate(args, state, TrainerControl(), metrics={"eval_loss": value}, model=model)
+        metrics = {"eval_loss": next(losses)} if losses else {}
+        metrics[f"eval_{name}"] = value
+        callback.on_evaluate(args, state, TrainerControl(), metrics=metrics, model=model)
     return args
 
 
@@ -36,8 +38,10 @@ def test_the_weights_of_the_best_evaluations_are_kept(tmp_path, greater_is_bette
     assert mean["weight"].item() == sum(expected) / 2
 
 
-def test_of_equal_evaluations_the_later_are_kept(tmp_path):
-    evaluations(tmp_path, averaging.BestWeights(2, greater_is_better=True), [0.5, 0.9, 0.9, 0.9])
+def test_of_equal_evaluations_those_with_the_lower_loss_are_kept(tmp_path):
+    losses = iter([0.1, 0.4, 0.2, 0.3])
+    callback = averaging.BestWeights(2, greater_is_better=True)
+    evaluations(tmp_path, callback, [0.5, 0.9, 0.9, 0.9], name="macro_f1", losses=losses)
     assert kept(tmp_path) == ["step-3.safetensors", "step-4.safetensors"]
 
 
@@ -87,5 +91,5 @@ def test_the_mean_is_taken_unless_it_is_worse(tmp_path, prepared, tiny_backbone,
 def test_an_index_without_its_weights_is_no_candidate(tmp_path):
     folder = tmp_path / averaging.FOLDER
     folder.mkdir()
-    (folder / "candidates.json").write_text(json.dumps({"3": 0.5}))
+    (folder / "candidates.json").write_text(json.dumps({"3": [0.5, 0.5]}))
     assert averaging._read(folder) == {}

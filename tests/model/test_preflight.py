@@ -144,7 +144,7 @@ def test_what_was_asked_for_is_not_questioned(monkeypatch, model):
 
 @pytest.mark.parametrize(
     ("compiled_s", "n_train", "expected"),
-    [(0.5, 1000, True), (0.5, 2, False), (1.1, 1000, False)],  # It pays; the run is too short; it is slower.
+    [(0.5, 1000, True), (0.9, 30, False), (1.1, 1000, False)],  # It pays; the run is too short; it is slower.
 )
 def test_compiling_must_save_more_than_it_costs(monkeypatch, model, compiled_s, n_train, expected):
     # A clock that makes compiling cost 10 s, and every other look at it nothing.
@@ -165,8 +165,16 @@ def test_a_compiler_that_fails_is_left_off(monkeypatch, model, caplog):
         raise RuntimeError("no C++ compiler\nand a long trace")
 
     monkeypatch.setattr(torch, "compile", failing)
-    assert not make(model, torch_compile=True).is_compiled
+    timed_as(monkeypatch, {"fp32": 1.0})
+    assert not make(model, wanted="fp32", torch_compile=True).is_compiled
     assert "--torch_compile is left off, for compiling failed: no C++ compiler" in caplog.messages[-1]
+
+
+def test_a_short_run_is_not_even_tried(monkeypatch, model, caplog):
+    monkeypatch.setattr(torch, "compile", lambda *args, **options: pytest.fail("it was tried"))
+    with caplog.at_level("INFO"):
+        assert not make(model, torch_compile=True).is_compiled
+    assert "as long as the whole run" in caplog.messages[-1]
 
 
 def test_what_is_not_compiled_is_not_compiled_by_accelerate_either(monkeypatch):
