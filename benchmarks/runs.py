@@ -28,7 +28,7 @@ _SHOWN_LINES = 5  # Of the log of a training that failed.
 
 
 def one_thread() -> None:
-    """Let the processes share the cores: one thread each. For a process that has not imported torch."""
+    """Let the processes that start from now on share the cores: one thread each."""
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 
@@ -103,7 +103,8 @@ def collect(
     remaining = [name for name in tasks if name not in report["runs"]]
     end = time.monotonic() + 60 * minutes
     output.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    one_thread()  # Before they start: torch looks at it once, when it is imported.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running: dict[Any, str] = {}
         while remaining or running:
             while remaining and len(running) < jobs and time.monotonic() < end:
