@@ -51,7 +51,7 @@ def main(
     own |= {"model_name_or_path": job.base_model, "dry_run": False}  # A rehearsal is of the same run.
     run = folder.describe_run(own, args, fingerprint=dataset.fingerprint)
     with interruption.watched() as request:
-        before = folder.unfinished(model_dir, run, overwrite=model_args.overwrite)
+        before = None if run_args.dry_run else folder.unfinished(model_dir, run, overwrite=model_args.overwrite)
         plan, model = several.rehearse(
             runs, job, args, before=before, wanted=run_args.precision, limit_s=_limit(run_args)
         )

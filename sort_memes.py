@@ -36,7 +36,12 @@ def main(sort_args: SortArguments, paths: list[str]) -> None:
             (rows.row_of(str(one.path), names, one.probabilities, one.problem) for one in shown),
             write,
         )
-    logger.info("%d files: %s", counts.total(), ", ".join(f"{n} {label}" for label, n in counts.most_common()))
+    logger.info(
+        "%d file%s: %s",
+        counts.total(),
+        "" if counts.total() == 1 else "s",
+        ", ".join(f"{n} {label}" for label, n in counts.most_common()),
+    )
 
 
 if __name__ == "__main__":

@@ -191,6 +191,10 @@ def table(sections: Mapping[str, Any]) -> str:
             f"{subject:<20} {split:<12} {accuracy['n']:>5}  {share:<20}  "
             f"{own['balanced_accuracy']['value']:<8.3f}  {own['macro_f1']['value']:.3f}"
         )
+    tested = {m["subject"]: m["value"] for m in measurements if (m["split"], m["name"]) == ("test", "accuracy")}
+    own = tested.pop(MODEL, None)
+    if own is not None and (stronger := [subject for subject, value in tested.items() if value >= own]):
+        lines.append(f"The model does not beat the {' and the '.join(stronger)} on the test split.")
     for name in ("seeds", "folds"):
         if name in sections:
             lines += spread.lines(f"{len(sections[name]['n'])} {name}", sections[name])

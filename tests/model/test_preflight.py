@@ -224,6 +224,15 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, prepared,
         assert expected in caplog.text
 
 
+def test_a_dry_run_may_name_a_model_that_is_finished(trained, prepared, tiny_backbone, caplog):
+    caplog.set_level("INFO")
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    argv = ("--dataset", prepared, "--output_dir", trained, "--model_name_or_path", tiny_backbone)
+    assert run_finetune(*argv, "--use_cpu", "--dry_run") == 0
+    assert "steps " in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
 def test_a_run_that_goes_on_keeps_its_plan(tmp_path, prepared, tiny_backbone, monkeypatch):
     from memevit.model import several
 
