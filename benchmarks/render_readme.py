@@ -1,6 +1,6 @@
-"""Fill the tables of README.md from benchmarks/results/.
+"""Fill the tables of README.md and docs/ from benchmarks/results/.
 
-python -m benchmarks.render_readme           writes README.md
+python -m benchmarks.render_readme           writes them
 python -m benchmarks.render_readme --check   exits with 1 where it would change something
 """
 
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import runs
 from benchmarks.backbone_card import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -78,8 +79,9 @@ def _pairs(found: dict[str, Any], ours: str, usual: str, ratio: str) -> list[tup
 
 def _result_rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     totals = [[sum(run.values()) for run in runs] for runs in found["runs"].values()]
-    model = Path(found["settings"]["model"]).name
-    return [(model, *map(_median, totals), f"{found['times_as_fast']:.2f}")]
+    ours, usual = map(_median, totals)
+    model, prepare_s = Path(found["settings"]["model"]).name, found["prepare_s"]
+    return [(model, f"{ours}, and {prepare_s:.1f} to prepare once", usual, f"{found['times_as_fast']:.2f}")]
 
 
 def _median(values: list[float]) -> str:
@@ -92,29 +94,62 @@ WORK = {
     "time_to_result": "from the command to the model, s",
 }
 SPEED = {"train_throughput": _train_rows, "sort_throughput": _sort_rows, "time_to_result": _result_rows}
-TABLES = {"demo": demo_table, "backbone": backbone_table, "speed": speed_table}
 
 
-def rendered(text: str) -> str:
-    """`text` of the README with every table made anew."""
-    for name, make in TABLES.items():
+def reference_table() -> str:
+    """Our recipe against the plain one, on every dataset that was tried."""
+    found = json.loads((RESULTS / "reference.json").read_text(encoding="utf-8"))
+    lines = ["| dataset | ours | plain recipe | difference (lowest to highest) | seeds |", "|---|---|---|---|---|"]
+    for name, row in found["verdict"]["datasets"].items():
+        difference = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        lines.append(f"| {name} | {row['ours']:.3f} | {row['plain']:.3f} | {difference} | {row['n_seeds']} |")
+    return "\n".join(lines)
+
+
+def recipe_table() -> str:
+    """What every choice of the recipe was worth, by dataset: means over the seeds on validation and test."""
+    found = json.loads((RESULTS / "recipe.json").read_text(encoding="utf-8"))["runs"]
+    values: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for key, row in found.items():
+        dataset, arm, _ = key.split(" | ")
+        for split in runs.SPLITS:
+            values.setdefault(arm, {}).setdefault((dataset, split), []).append(row[split]["balanced_accuracy"])
+    columns = list(values["default"])
+    lines = [f"| recipe | {' | '.join(map(', '.join, columns))} | trainings |", "|---|" + "---|" * (len(columns) + 1)]
+    for arm, by_column in values.items():
+        means = [f"{statistics.mean(by_column[column]):.3f}" if column in by_column else "" for column in columns]
+        n = sum(map(len, by_column.values())) // len(runs.SPLITS)
+        lines.append(f"| {arm} | {' | '.join(means)} | {n} |")
+    return "\n".join(lines)
+
+
+PAGES = {
+    "README.md": {"demo": demo_table, "backbone": backbone_table, "speed": speed_table},
+    "docs/training.md": {"reference": reference_table, "recipe": recipe_table},
+}
+
+
+def rendered(page: str, text: str) -> str:
+    """`text` of `page` with every table made anew."""
+    for name, make in PAGES[page].items():
         block = re.compile(f"(<!-- {name} table: [^\n]*-->\n).*?(<!-- end of {name} table -->)", re.DOTALL)
-        table = make()
-        text = block.sub(rf"\g<1>{table}\n\g<2>", text)
+        text = block.sub(rf"\g<1>{make()}\n\g<2>", text)
     return text
 
 
 def main() -> int:
-    """Write or check README.md."""
+    """Write or check the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing")
-    path = ROOT / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = rendered(old)
-    if parser.parse_args().check:
-        return int(new != old)
-    path.write_text(new, encoding="utf-8")
-    return 0
+    is_check, is_stale = parser.parse_args().check, False
+    for page in PAGES:
+        path = ROOT / page
+        old = path.read_text(encoding="utf-8")
+        new = rendered(page, old)
+        is_stale = is_stale or new != old
+        if not is_check:
+            path.write_text(new, encoding="utf-8")
+    return int(is_check and is_stale)
 
 
 if __name__ == "__main__":

@@ -73,8 +73,13 @@ def _groups(script):
     }[script]
 
 
-def test_tables_are_those_of_the_committed_results():
-    assert render_readme.rendered(README) == README
+@pytest.mark.parametrize("page", render_readme.PAGES)
+def test_the_tables_are_those_of_the_committed_results(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in render_readme.PAGES[page]:
+        assert text.count(f"<!-- {name} table: python -m benchmarks.render_readme -->") == 1
+        assert text.count(f"<!-- end of {name} table -->") == 1
+    assert render_readme.rendered(page, text) == text
 
 
 def test_the_first_two_commands_are_demo_and_test():
