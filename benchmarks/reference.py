@@ -112,12 +112,13 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
     from transformers import AutoImageProcessor, Trainer, TrainingArguments, default_data_collator, set_seed
     from transformers.utils import logging as transformers_logging
 
+    from memevit.model.precision import choose_attention
+
     transformers_logging.set_verbosity_error()
     data = prepared.load(dataset)
     set_seed(seed)
     model = _model(backbone, len(data.class_names))
-    if precision == "bf16":
-        model.set_attn_implementation("eager")  # The same values, quicker on a processor.
+    choose_attention(model, precision, model.device)
     image_processor = AutoImageProcessor.from_pretrained(backbone)
     side = int(image_processor.size.get("height") or image_processor.size["shortest_edge"])
     pictures = {

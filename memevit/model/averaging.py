@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from memevit import files
+from memevit.model.recipe import deciding_value
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ class BestWeights(TrainerCallback):
         if not state.is_world_process_zero:
             return
         metrics, model = kwargs["metrics"], kwargs["model"]
-        folder, name = Path(args.output_dir) / FOLDER, args.metric_for_best_model
-        value = metrics[name if name.startswith("eval_") else f"eval_{name}"]
+        folder, value = Path(args.output_dir) / FOLDER, deciding_value(metrics, args)
         # Of equal ones those with the lower loss.
         rank = (self._sign * value, metrics["eval_loss"])
         best = dict(
@@ -123,6 +123,5 @@ def take_mean_if_better(trainer: Trainer) -> list[int]:
 
 
 def _value(trainer: Trainer) -> float:
-    name = trainer.args.metric_for_best_model
     found = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval").metrics
-    return found[name if name.startswith("eval_") else f"eval_{name}"]
+    return deciding_value(found, trainer.args)

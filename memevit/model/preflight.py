@@ -134,10 +134,11 @@ def make(
         UserError: not even one picture fits into memory, or not even one step into the limit.
     """
     device = args.device
-    if precision.asked_for(args) not in (None, wanted) and wanted != "auto":
-        raise UserError(f"--precision {wanted} and {precision.asked_for(args)} don't go together; leave one out.")
-    is_fixed = wanted != "auto" or precision.asked_for(args) is not None
-    chosen = precision.asked_for(args) or (precision.of_accelerator(device) if wanted == "auto" else wanted)
+    asked = precision.asked_for(args)
+    if asked not in (None, wanted) and wanted != "auto":
+        raise UserError(f"--precision {wanted} and {asked} don't go together; leave one out.")
+    is_fixed = wanted != "auto" or asked is not None
+    chosen = asked or (precision.of_accelerator(device) if wanted == "auto" else wanted)
     plan = Plan(
         precision.require(chosen, device),
         args.per_device_train_batch_size,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -274,3 +275,8 @@ def _check(recipe: RecipeArguments, args: FineTuningArguments, *, from_scratch: 
 def is_divided(args: TrainingArguments) -> bool:
     """Whether FSDP divides the weights among the processes, of which only the first one loads them."""
     return bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+
+
+def deciding_value(metrics: Mapping[str, float], args: TrainingArguments) -> float:
+    """The value by which checkpoints are compared, among the `metrics` of an evaluation."""
+    return metrics[f"eval_{args.metric_for_best_model.removeprefix('eval_')}"]

@@ -225,8 +225,8 @@ class PictureDataset(Dataset):
             if self._shown.geometry is None:
                 logger.warning("This image processor has no known geometry: pictures are decoded in every epoch.")
                 return
-            size = tuple(round(side * self._augmentation.margin) for side in size)
-            render = Enlarged(self._shown.geometry, size)
+            render = self._enlarged()
+            size = render.size
         kept = self.paths if pool is None else list(pool)
         request = pixel_cache.Request(name, kept, render, (3, *size), f"{self._shown.settings} {render}")
         self._cached = pixel_cache.open_or_build(request, cache_dir, n_processes=n_processes)
@@ -236,9 +236,14 @@ class PictureDataset(Dataset):
     def hold_decoded(self, n: int) -> None:
         """Decode the first `n` pictures into memory: what is timed on them is as quick as with a cache on the disk."""
         if self._shown.geometry is not None and self._augmentation is not None:
-            size = tuple(round(side * self._augmentation.margin) for side in self._shown.size)
-            render = Enlarged(self._shown.geometry, size)
+            render = self._enlarged()
             self._cached = np.stack([render(pixels.load_image(path)) for path in self.paths[:n]])
+
+    def _enlarged(self) -> Enlarged:
+        """What is stored of a picture that is to be varied."""
+        return Enlarged(
+            self._shown.geometry, tuple(round(side * self._augmentation.margin) for side in self._shown.size)
+        )
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """`pixel_values` [3, H, W] uint8, the label, and draws and crop for training, of one picture."""

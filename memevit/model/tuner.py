@@ -7,6 +7,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
 
 from memevit.model import optimizer
+from memevit.model.recipe import deciding_value
 
 
 class FineTuner(Trainer):
@@ -40,8 +41,8 @@ class FineTuner(Trainer):
         """Of equal evaluations the one with the lower loss is the better; few pictures often give equal ones."""
         if super()._determine_best_metric(metrics, trial):
             return True
-        state, name = self.state, self.args.metric_for_best_model
-        if name is None or metrics[name if name.startswith("eval_") else f"eval_{name}"] != state.best_metric:
+        state = self.state
+        if not self.args.metric_for_best_model or deciding_value(metrics, self.args) != state.best_metric:
             return False
         of_best = [row["eval_loss"] for row in state.log_history
                    if row["step"] == state.best_global_step and "eval_loss" in row]  # fmt: skip
