@@ -126,7 +126,7 @@ def _enlarges_well(geometry: Geometry, probes: list[Image.Image]) -> bool:
     """Whether `Enlarged` shows the part of a picture that `geometry` shows, apart from rounding."""
     for probe in probes:
         shown = geometry(probe)
-        again = Enlarged(geometry, shown.shape[1:])(probe)
+        again = Enlarged(geometry, shown.shape[1:], geometry.resample)(probe)
         if np.abs(shown.astype(float) - again).mean() > _MAX_LEVELS_APART:
             return False
     return True

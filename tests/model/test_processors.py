@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification
 from transformers.models.beit.image_processing_pil_beit import BeitImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -15,8 +16,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from memevit.errors import UserError
 from memevit.model.geometry import Enlarged
 from memevit.model.inference import Classifier
-from memevit.model.transforms import Finish, Pixels, pixel_values
-from tests.conftest import draw_picture
+from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels, pixel_values
+from tests.conftest import draw_picture, write_classes
 
 SQUARE = {"height": 32, "width": 32}
 PROCESSORS = {
@@ -82,3 +83,23 @@ def test_an_enlarged_picture_shows_the_part_that_the_processor_shows():
     image.paste("blue", (90, 0, 120, 60))
     levels = Enlarged(shown.geometry, (60, 60))(image)
     assert np.array_equal(levels, np.asarray(image)[:, 30:90].transpose(2, 0, 1))
+
+
+def test_a_picture_that_the_processor_enlarges_can_be_cached_too():
+    usual = ViTImageProcessorPil(size={"height": 224, "width": 224}, resample=Image.Resampling.BILINEAR)
+    assert Pixels.of(usual).geometry is not None
+
+
+def test_what_is_cached_is_trained_on_as_sharp_as_what_is_decoded_every_time(tmp_path):
+    write_classes(tmp_path / "pictures", n=8)
+    paths = sorted((tmp_path / "pictures").rglob("*.png"))
+    shown, augmentation = Pixels.of(PROCESSORS["vit"]), Augmentation(colour=0.0)
+    decoded, cached = (PictureDataset(paths, [0] * len(paths), shown, augmentation) for _ in range(2))
+    cached.keep_decoded("train", tmp_path / "cache")
+    finish = Finish(shown, augmentation)
+    expected, found = (finish(one.__getitems__(list(range(len(paths)))))["pixel_values"] for one in (decoded, cached))
+    contrast, expected_contrast = (
+        one.diff(dim=2).abs().mean() + one.diff(dim=3).abs().mean() for one in (found, expected)
+    )
+    assert contrast / expected_contrast == pytest.approx(1.0, abs=0.04)
+    assert (found - expected).abs().mean() < 0.02 * (expected.max() - expected.min())
