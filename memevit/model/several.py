@@ -24,6 +24,7 @@ from memevit.model.transforms import Finish, PictureDataset, Pixels
 logger = logging.getLogger(__name__)
 
 PARTS = "parts"
+_EVENTS = "runs"  # Where Transformers lets TensorBoard write, in the folder of a training.
 MODEL, SEED, FOLD = "model", "seed", "fold"
 
 
@@ -149,12 +150,21 @@ def train_all(
             if args.process_index == 0:
                 outcome.write(kept, done)
         if args.process_index == 0:
-            for checkpoint in checkpoints.all_in(_run_dir(work_dir, run)):
-                shutil.rmtree(checkpoint)
-            shutil.rmtree(_run_dir(work_dir, run) / averaging.FOLDER, ignore_errors=True)
+            _clear(run, work_dir)
         precision.free_memory()
         found[run.name] = done
     return found
+
+
+def _clear(run: Run, work_dir: Path) -> None:
+    """Remove the checkpoints of a run that is done, and put its events for TensorBoard beside those of the model."""
+    run_dir = _run_dir(work_dir, run)
+    for checkpoint in checkpoints.all_in(run_dir):
+        shutil.rmtree(checkpoint)
+    shutil.rmtree(run_dir / averaging.FOLDER, ignore_errors=True)
+    if run.kind != MODEL and (run_dir / _EVENTS).is_dir():
+        (work_dir / _EVENTS).mkdir(exist_ok=True)
+        (run_dir / _EVENTS).rename(work_dir / _EVENTS / run.name)
 
 
 def _run_dir(work_dir: Path, run: Run) -> Path:

@@ -1,5 +1,7 @@
 """Several seeds and the folds of a cross-validation, in one command."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,18 @@ def test_mean_and_spread_are_those_of_the_values(cross_validated):
     assert (overall["value"], overall["n"]) == (pytest.approx(right.mean()), 36)
     by_model = {(m["subject"], m["split"]) for m in found["measurements"]}
     assert ("fine-tuned model", "out_of_fold") not in by_model
+
+
+def test_the_events_of_every_training_are_kept(command, tmp_path, monkeypatch):
+    attempt = several._attempt
+
+    def reporting(run, job, args, *rest, **kwargs):
+        events = Path(args.output_dir, "runs", "today", "events")
+        events.parent.mkdir(parents=True)
+        events.write_text(run.name)
+        return attempt(run, job, args, *rest, **kwargs)
+
+    monkeypatch.setattr(several, "_attempt", reporting)
+    assert run_finetune(*command, "--output_dir", tmp_path / "model", "--seeds", 3, 4) == 0
+    found = {str(path.relative_to(tmp_path / "model")): path.read_text() for path in tmp_path.rglob("events")}
+    assert found == {"runs/today/events": "model", "runs/seed-4/today/events": "seed-4"}
