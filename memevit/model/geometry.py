@@ -56,16 +56,18 @@ class Geometry:
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """[3, H, W] uint8 levels of an RGB picture, those of the image processor before it rescales and normalises."""
-        resized = image.resize(self._resized(image.size), Image.Resampling(self.resample))
+        resized = image.resize(self.resized_size(image.size), Image.Resampling(self.resample))
         if self.crop:
-            resized = resized.crop(self._cropped(resized.size))
+            resized = resized.crop(self.crop_box(resized.size))
         return levels(resized)
 
-    def _cropped(self, resized: tuple[int, int]) -> tuple[int, int, int, int]:
+    def crop_box(self, resized: tuple[int, int]) -> tuple[int, int, int, int]:
+        """The box (left, top, right, bottom) that the crop leaves of a picture of `resized` (width, height)."""
         left, top = (resized[0] - self.crop[1]) // 2, (resized[1] - self.crop[0]) // 2
         return left, top, left + self.crop[1], top + self.crop[0]
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+    def resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height that a picture of `size` (width, height) is resized to."""
         if self.size:
             return self.size[1], self.size[0]
         short, long = min(size), max(size)
@@ -76,9 +78,9 @@ class Geometry:
         """The box (left, top, right, bottom) of a picture of `size` (width, height) that a crop leaves."""
         if not self.crop:
             return 0.0, 0.0, float(size[0]), float(size[1])
-        resized = self._resized(size)
+        resized = self.resized_size(size)
         scale = (size[0] / resized[0], size[1] / resized[1]) * 2
-        box = (edge * by for edge, by in zip(self._cropped(resized), scale, strict=True))
+        box = (edge * by for edge, by in zip(self.crop_box(resized), scale, strict=True))
         # A crop that is larger than the resized picture has an edge of black, which is nothing to look at.
         return tuple(min(max(edge, 0.0), float(side)) for edge, side in zip(box, size * 2, strict=True))
 

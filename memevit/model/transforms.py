@@ -23,6 +23,7 @@ from memevit.errors import UserError
 from memevit.model import augment, pixel_cache
 from memevit.model.augment import Augmentation, Mixing
 from memevit.model.geometry import Enlarged, Geometry, Render
+from memevit.model.tensor_geometry import TensorGeometry
 
 __all__ = ["Augmentation", "Finish", "Mixing", "PictureDataset", "Pixels", "datasets", "pixel_values"]
 
@@ -52,7 +53,7 @@ class ByProcessor:
 class Pixels:
     """An image processor taken apart: which levels it shows, and the linear function that makes values of them.
 
-    `scale` and `offset` are one number per channel. `geometry` is None where only the processor knows.
+    `scale` and `offset` are one number per channel. `geometry` is None where only the processor knows what it shows.
     """
 
     render: Render
@@ -72,23 +73,22 @@ class Pixels:
         """
         probes = [_probe(size) for size in _PROBE_SIZES]
         expected = [_values(probe, image_processor) for probe in probes]
-        for render in filter(None, (Geometry.of(image_processor), ByProcessor(image_processor))):
+        geometry = Geometry.of(image_processor)
+        for render in filter(None, (geometry, TensorGeometry.of(geometry), ByProcessor(image_processor))):
             try:
                 levels = [render(probe) for probe in probes]
                 scale, offset = _line(levels, expected)
             except (ValueError, TypeError, MemoryError) as error:
                 logger.debug("%s is not what the image processor does: %s", render, error)
                 continue
-            is_known = isinstance(render, Geometry)
-            versions = f"Pillow {PIL.__version__}" + ("" if is_known else f" Transformers {transformers.__version__}")
             return cls(
                 render=render,
-                geometry=render if is_known and _enlarges_well(render, probes) else None,
+                geometry=geometry if _enlarges_well(geometry, probes, levels) else None,
                 size=levels[0].shape[1:],
                 scale=scale,
                 offset=offset,
                 resample=int(getattr(image_processor, "resample", None) or Image.Resampling.BILINEAR),
-                settings=f"{versions} {render if is_known else image_processor.to_json_string()}",
+                settings=_settings(render),
             )
         raise UserError(
             f"{type(image_processor).__name__} does more than resize, crop, rescale and normalise pictures to one "
@@ -122,14 +122,23 @@ def _line(levels: list[np.ndarray], expected: list[np.ndarray]) -> tuple[tuple[f
     return tuple(lines[:, 0].tolist()), tuple(lines[:, 1].tolist())
 
 
-def _enlarges_well(geometry: Geometry, probes: list[Image.Image]) -> bool:
-    """Whether `Enlarged` shows the part of a picture that `geometry` shows, apart from rounding."""
-    for probe in probes:
-        shown = geometry(probe)
-        again = Enlarged(geometry, shown.shape[1:], geometry.resample)(probe)
-        if np.abs(shown.astype(float) - again).mean() > _MAX_LEVELS_APART:
-            return False
-    return True
+def _enlarges_well(geometry: Geometry | None, probes: list[Image.Image], levels: list[np.ndarray]) -> bool:
+    """Whether `Enlarged` shows the part of each probe that `levels` show, apart from rounding."""
+    if geometry is None:
+        return False
+    again = [
+        Enlarged(geometry, one.shape[1:], geometry.resample)(probe) for probe, one in zip(probes, levels, strict=True)
+    ]
+    return all(np.abs(a.astype(float) - b).mean() <= _MAX_LEVELS_APART for a, b in zip(again, levels, strict=True))
+
+
+def _settings(render: Render) -> str:
+    """What the levels depend on, for the key of a cache."""
+    if isinstance(render, ByProcessor):
+        settings = render.image_processor.to_json_string()
+        return f"Pillow {PIL.__version__} Transformers {transformers.__version__} {settings}"
+    library = f"torch {torch.__version__}" if isinstance(render, TensorGeometry) else f"Pillow {PIL.__version__}"
+    return f"{library} {render}"
 
 
 class Split(Protocol):

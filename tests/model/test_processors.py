@@ -14,10 +14,21 @@ from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcesso
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from memevit.errors import UserError
-from memevit.model.geometry import Enlarged
+from memevit.model.geometry import Enlarged, Geometry
 from memevit.model.inference import Classifier
+from memevit.model.tensor_geometry import TensorGeometry
 from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels, pixel_values
 from tests.conftest import draw_picture, write_classes
+
+
+class TensorViTImageProcessor(ViTImageProcessorPil):
+    """Resizes as the processors of torchvision do, which can't be installed here."""
+
+    def resize(self, image, size, resample=None, **kwargs):
+        mode = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}[resample]
+        shape = (size.height, size.width)
+        return torch.nn.functional.interpolate(torch.tensor(image)[None], shape, mode=mode, antialias=True)[0].numpy()
+
 
 SQUARE = {"height": 32, "width": 32}
 PROCESSORS = {
@@ -26,6 +37,7 @@ PROCESSORS = {
     "siglip": SiglipImageProcessorPil(size=SQUARE),
     "clip": CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE),
     "beit": BeitImageProcessorPil(size=SQUARE, do_center_crop=False),
+    "vit, tensors": TensorViTImageProcessor(size=SQUARE, resample=Image.Resampling.BICUBIC),
     "beit, crop": BeitImageProcessorPil(size={"height": 40, "width": 40}, do_center_crop=True, crop_size=SQUARE),
 }
 SIZES = ((96, 72), (40, 130), (31, 33), (32, 32), (1, 1))
@@ -61,6 +73,28 @@ def test_a_saved_processor_comes_back_as_the_same_pixels(tmp_path):
     PROCESSORS["convnext, crop_pct"].save_pretrained(tmp_path)
     again = Pixels.of(AutoImageProcessor.from_pretrained(tmp_path))
     assert again.geometry == Pixels.of(PROCESSORS["convnext, crop_pct"]).geometry
+
+
+def test_pictures_for_a_processor_of_tensors_are_decoded_without_it_and_cached():
+    size = {"height": 224, "width": 224}
+    shown = Pixels.of(TensorViTImageProcessor(size=size, resample=Image.Resampling.BILINEAR))
+    assert isinstance(shown.render, TensorGeometry)
+    assert shown.geometry is not None
+
+
+def test_the_crop_of_tensors_lies_where_torchvision_puts_it():
+    crop = TensorGeometry(Geometry(Image.Resampling.BILINEAR, shortest_edge=8, crop=(8, 8)))
+    image = Image.fromarray(np.arange(11, dtype=np.uint8)[None, :, None].repeat(8, 0).repeat(3, 2))
+    assert crop(image)[0, 0].tolist() == [
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+    ]  # 1.5 is rounded to the even 2; Pillow's ways cut at 1.
 
 
 def test_a_processor_without_words_for_it_is_asked_itself():
