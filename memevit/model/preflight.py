@@ -291,11 +291,13 @@ def screen(
     n_epochs = n_steps / steps_per_epoch(counts["train"], plan, args)
     seconds = seconds_of(plan, args, counts)
     effective = plan.batch_size * plan.accumulation * args.world_size
+    parts = {"in turn": plan.accumulation, "processes": args.world_size}
+    factors = [str(plan.batch_size), *(f"{n} {name}" for name, n in parts.items() if n > 1)]
     facts = {
         "backbone": f"{model.config.name_or_path or 'random weights'} ({model.config.model_type})",
         "parameters": f"{total:,}, {trained:,} of them trained",
         "device": f"{args.world_size} x {device_name(args)}, {plan.precision}",
-        "batch": f"{effective} = {plan.batch_size} x {plan.accumulation} in turn x {args.world_size} processes",
+        "batch": f"{effective}" + (f" = {' x '.join(factors)}" if len(factors) > 1 else ""),
         "steps": f"{n_steps:,} ({n_epochs:.1f} epochs)" + (f" for each of {n_runs} models" if n_runs > 1 else ""),
         "time": "not measured" if seconds is None else f"about {duration(seconds * n_runs)}",
         "disk": f"up to {n_bytes / 1e6:,.0f} MB",

@@ -209,14 +209,15 @@ def test_a_batch_that_does_not_fit_is_divided_before_the_run(monkeypatch, model)
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, prepared, tiny_backbone, caplog):
     caplog.set_level("INFO")
     argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone)
-    assert run_finetune(*argv, "--use_cpu", "--dry_run", "--per_device_train_batch_size", 16) == 0
+    batch = ("--per_device_train_batch_size", 8, "--gradient_accumulation_steps", 2)
+    assert run_finetune(*argv, "--use_cpu", "--dry_run", *batch) == 0
     assert list(tmp_path.iterdir()) == []
     for expected in (
         "pictures          train validation       test",
         "coral                28          6          6",
         "all                  84         18         18",
         "trained",
-        "batch       16 = 16 x 1 in turn x 1 processes",
+        "batch       16 = 8 x 2 in turn\n",
         "steps       120 (20.0 epochs)",
         "time        about",
         "disk        up to",
