@@ -17,6 +17,7 @@ from benchmarks.backbone_card import METHODS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+_MIN_FOR_ERROR = 3  # Seeds.
 
 
 def demo_table() -> str:
@@ -107,20 +108,33 @@ def reference_table() -> str:
 
 
 def recipe_table() -> str:
-    """What every choice of the recipe was worth, by dataset: means over the seeds on validation and test."""
+    """The default recipe, and how far every other choice is from it with the same seeds."""
     found = json.loads((RESULTS / "recipe.json").read_text(encoding="utf-8"))["runs"]
-    values: dict[str, dict[tuple[str, str], list[float]]] = {}
+    values: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
     for key, row in found.items():
-        dataset, arm, _ = key.split(" | ")
+        dataset, arm, seed = key.split(" | ")
         for split in runs.SPLITS:
-            values.setdefault(arm, {}).setdefault((dataset, split), []).append(row[split]["balanced_accuracy"])
-    columns = list(values["default"])
-    lines = [f"| recipe | {' | '.join(map(', '.join, columns))} | trainings |", "|---|" + "---|" * (len(columns) + 1)]
+            values.setdefault(arm, {}).setdefault((dataset, split), {})[seed] = row[split]["balanced_accuracy"]
+    default = values.pop("default")
+    lines = [f"| recipe | {' | '.join(map(', '.join, default))} | seeds |", "|---|" + "---|" * (len(default) + 1)]
+    means = [f"{statistics.mean(by_seed.values()):.3f}" for by_seed in default.values()]
+    lines.append(f"| default | {' | '.join(means)} | {_n_seeds(default)} |")
     for arm, by_column in values.items():
-        means = [f"{statistics.mean(by_column[column]):.3f}" if column in by_column else "" for column in columns]
-        n = sum(map(len, by_column.values())) // len(runs.SPLITS)
-        lines.append(f"| {arm} | {' | '.join(means)} | {n} |")
+        apart = [_apart(by_column[column], default[column]) for column in default]
+        lines.append(f"| {arm} | {' | '.join(apart)} | {_n_seeds(by_column)} |")
     return "\n".join(lines)
+
+
+def _apart(values: dict[str, float], default: dict[str, float]) -> str:
+    """Mean difference over the seeds that both have, with its standard error where there are enough of them."""
+    differences = [value - default[seed] for seed, value in values.items() if seed in default]
+    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) >= _MIN_FOR_ERROR else None
+    return f"{statistics.mean(differences):+.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+
+def _n_seeds(by_column: dict[tuple[str, str], dict[str, float]]) -> str:
+    counts = sorted({len(by_seed) for by_seed in by_column.values()})
+    return " to ".join(map(str, {counts[0]: None, counts[-1]: None}))
 
 
 PAGES = {
