@@ -51,6 +51,7 @@ def main(args: ScalingBenchmarkArguments) -> None:
     for n in args.sizes:
         source, dataset = args.work_dir / f"source-{n}", args.work_dir / f"prepared-{n}"
         draw(source, n, args.side_px)
+        shutil.rmtree(dataset, ignore_errors=True)  # Else there would be nothing to prepare.
         prepare = _measured([sys.executable, ROOT / "data_prep.py", "--source", source, "--output_dir", dataset])
         for n_processes in args.processes if n == max(args.sizes) else args.processes[:1]:
             row = {"n": n, "processes": n_processes, "prepare": prepare, **_trained(dataset, n_processes, args)}
@@ -82,20 +83,12 @@ def _trained(dataset: Path, n_processes: int, args: ScalingBenchmarkArguments) -
     backbone = timing.write_backbone(args.model, args.work_dir, image_size=args.image_size, n_layers=2)
     launch = ["-m", "benchmarks.time_to_result"]
     if n_processes > 1:
-        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", n_processes, "--num_machines", 1]
-        launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "benchmarks.time_to_result"]
-    given = [
-        "--side",
-        "ours",
-        stages_path,
-        "unused",
-        dataset,
-        backbone,
-        model_dir,
-        1,
-        args.batch_size // n_processes,
-        0,
-    ]
+        # What accelerate calls processes that talk to one another, on a processor too.
+        launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", n_processes]
+        launch += ["--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no"]
+        launch += ["-m", "benchmarks.time_to_result"]
+    paths = [stages_path, "unused", dataset, backbone, model_dir]
+    given = ["--side", "ours", *paths, 1, args.batch_size // n_processes, 0]
     train = _measured([sys.executable, *launch, *given])
     stages = json.loads(stages_path.read_text(encoding="utf-8"))
     return {"train": train, "cache_s": stages["cache"], "epoch_s": stages["train"] + stages["evaluate"]}

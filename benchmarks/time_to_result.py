@@ -134,6 +134,7 @@ def side(mode: str, stages_path: str, *given: str) -> None:
 
 
 def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir: Path, options: dict) -> None:
+    import torch
     from transformers import Trainer
 
     import finetune_vit
@@ -149,6 +150,8 @@ def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir
     for one in watched:
         stages.watch(*one)
     flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    if not torch.accelerator.is_available():
+        flags.append("--use_cpu")  # What several processes on a processor must be told.
     argv = ["--dataset", dataset, "--model_name_or_path", backbone, "--output_dir", model_dir, "--overwrite", *flags]
     groups = (ModelArguments, RecipeArguments, RunArguments, FineTuningArguments)
     if cli.run(finetune_vit.main, *groups, doc="", argv=[*map(str, argv)]):
