@@ -4,16 +4,14 @@
     python -m benchmarks.scaling --sizes 500 2000 --processes 1 2
 
 For every number of pictures: data_prep.py, then finetune_vit.py for one epoch with a small network, each in a process
-of its own; then the largest again with the other numbers of processes. Prints milliseconds per picture and peak memory
-and writes benchmarks/results/scaling_DEVICE.json.
+of its own; then the largest again with the other numbers of processes. Prints milliseconds per picture and the peak
+memory of all processes together, without mapped files (Linux only), and writes benchmarks/results/scaling_DEVICE.json.
 """
 
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks import timing
+from benchmarks import memory, timing
 from memevit import cli
 from memevit.cores import n_cores
 
@@ -77,7 +75,7 @@ def draw(folder: Path, n: int, side_px: int) -> None:
 
 
 def _trained(dataset: Path, n_processes: int, args: ScalingBenchmarkArguments) -> dict:
-    """Seconds of the cache and of one epoch with its evaluations, and the peak memory of the run."""
+    """Seconds of the cache and of one epoch with its evaluations, and time and memory of the run."""
     stages_path, model_dir = args.work_dir / "stages.json", args.work_dir / "model"
     shutil.rmtree(dataset.with_name(f"{dataset.name}.cache"), ignore_errors=True)
     backbone = timing.write_backbone(args.model, args.work_dir, image_size=args.image_size, n_layers=2)
@@ -95,18 +93,8 @@ def _trained(dataset: Path, n_processes: int, args: ScalingBenchmarkArguments) -
 
 
 def _measured(command: list) -> dict[str, float]:
-    """Seconds and peak memory of the largest process of a command."""
-    code = (
-        "import json, resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
-        "print(json.dumps(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)); sys.exit(done.returncode)"
-    )
-    start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code, *map(str, command)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-    kilobytes = int(done.stdout.splitlines()[-1])
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    return {"seconds": round(time.perf_counter() - start, 2), "peak_mb": round(kilobytes / unit, 1)}
+    return memory.measured(command, memory.OWN, env=environment)
 
 
 if __name__ == "__main__":

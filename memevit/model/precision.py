@@ -86,15 +86,27 @@ def step_seconds(model: PreTrainedModel, pixel_values: torch.Tensor, precision: 
     """
 
     def step() -> None:
-        with autocast(model.device, precision):
-            logits = model(pixel_values=pixel_values).logits
-        logits.float().logsumexp(dim=-1).mean().backward()  # No loss of ours, but one that costs the same.
+        _backward(model, pixel_values, precision)
         model.zero_grad(set_to_none=True)
 
     with _undisturbed(model), _reserved_for_optimizer(model):
         choose_attention(model, precision, model.device)
         model.train()
         return _median_seconds(step, model.device)
+
+
+def has_idle(model: PreTrainedModel, pixel_values: torch.Tensor, precision: str) -> bool:
+    """Whether a parameter that is trained gets no gradient, see `step_seconds`."""
+    with _undisturbed(model):
+        model.train()
+        _backward(model, pixel_values, precision)
+        return any(each.requires_grad and each.grad is None for each in model.parameters())
+
+
+def _backward(model: PreTrainedModel, pixel_values: torch.Tensor, precision: str) -> None:
+    with autocast(model.device, precision):
+        logits = model(pixel_values=pixel_values).logits
+    logits.float().logsumexp(dim=-1).mean().backward()  # No loss of ours, but one that costs the same.
 
 
 def picture_seconds(model: PreTrainedModel, pixel_values: torch.Tensor, precision: str) -> float:

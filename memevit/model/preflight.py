@@ -37,7 +37,8 @@ class Plan:
     """How a run is carried out. Made once: a run that goes on after an interruption keeps it.
 
     `step_s` are seconds per optimizer step and `picture_s` per evaluated picture, None where nothing was timed.
-    `max_steps` is -1 where the number of epochs counts. `is_compiled` tells of `--torch_compile`.
+    `max_steps` is -1 where the number of epochs counts. `is_compiled` tells of `--torch_compile`. `has_idle` is whether
+    processes have to look for trained parameters without a gradient in every step, as they do when it is not known.
     """
 
     precision: str
@@ -47,6 +48,7 @@ class Plan:
     step_s: float | None
     picture_s: float | None
     is_compiled: bool = False
+    has_idle: bool = True
 
     @classmethod
     def of(cls, run: Mapping[str, Any]) -> "Plan":
@@ -77,6 +79,8 @@ class Plan:
         args.per_device_train_batch_size = self.batch_size
         args.gradient_accumulation_steps = self.accumulation
         args.max_steps = self.max_steps
+        if not self.has_idle and args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False
         if args.torch_compile and not self.is_compiled:
             args.torch_compile = False
             os.environ["ACCELERATE_DYNAMO_BACKEND"] = "no"  # What the arguments had set for accelerate.
@@ -155,6 +159,8 @@ def make(
             plan = _perhaps_bf16(plan, model, args, load, counts)
         if plan.is_compiled:
             plan = _perhaps_compiled(plan, model, args, load, counts)
+        if args.world_size > 1:
+            plan = replace(plan, has_idle=precision.has_idle(model, load(1), plan.precision))
     if args.world_size > 1:
         plan = min(gather_object([plan]), key=lambda one: one.batch_size)
         (plan,) = broadcast_object_list([plan])

@@ -7,7 +7,7 @@ import time
 import pytest
 from transformers import Trainer
 
-from benchmarks import scaling, sort_throughput, time_to_result, timing, train_throughput
+from benchmarks import memory, scaling, sort_throughput, time_to_result, timing, train_throughput
 from memevit import cli
 from memevit.evaluation import measure
 from memevit.model import pixel_cache, training
@@ -91,12 +91,28 @@ def test_the_way_to_a_model_is_split_into_its_stages(tmp_path, tiny_backbone, pr
     assert all(seconds > 0 for seconds in found.values())
 
 
-def test_pictures_for_scaling_are_all_kept_and_memory_is_that_of_the_largest_process(tmp_path):
+def test_pictures_for_scaling_are_all_kept(tmp_path):
     scaling.draw(tmp_path / "source", 12, 64)
     assert run_data_prep("--source", tmp_path / "source", "--output_dir", tmp_path / "data", "--num_proc", 1) == 0
     assert json.loads((tmp_path / "data" / "prep.json").read_text())["n_by_status"]["kept"] == 12
-    allocate = "x = bytearray(80_000_000); x[::4096] = b'1' * len(x[::4096])"
-    assert 80 < scaling._measured([sys.executable, "-c", allocate])["peak_mb"] < 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from Linux's /proc")
+def test_memory_is_that_of_a_command_and_its_children_without_the_pages_of_files(tmp_path):
+    (tmp_path / "mapped").write_bytes(bytes(50_000_000))
+    child = f"""
+import mmap, time
+with open({str(tmp_path / "mapped")!r}, "r+b") as file:
+    x, mapped = b"1" * 80_000_000, mmap.mmap(file.fileno(), 0)
+    sum(mapped[::4096])
+    time.sleep(0.5)
+"""
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    command = [sys.executable, "-c", parent, child]
+    own = memory.measured(command, memory.OWN)
+    assert 80 < own["peak_mb"] < 120
+    assert memory.measured(command, memory.ALL)["peak_mb"] > own["peak_mb"] + 45
+    assert own["seconds"] > 0.5
 
 
 def test_sides_take_turns_and_ratios_are_of_the_same_round():

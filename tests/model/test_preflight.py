@@ -2,6 +2,7 @@
 
 import copy
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -204,6 +205,19 @@ def test_a_batch_that_does_not_fit_is_divided_before_the_run(monkeypatch, model)
     monkeypatch.setattr(precision, "step_seconds", small_device)
     plan = make(model, per_device_train_batch_size=8)
     assert (plan.batch_size, plan.accumulation) == (4, 2)
+
+
+def test_processes_look_for_parameters_without_a_gradient_only_where_there_are_some(model):
+    picture = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
+    assert not precision.has_idle(model, picture, "fp32")
+    model.register_parameter("idle", torch.nn.Parameter(torch.ones(1)))
+    assert precision.has_idle(model, picture, "fp32")
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for plan, given, expected in ((PLAN, None, None), (replace(PLAN, has_idle=False), None, False),
+                                  (replace(PLAN, has_idle=False), True, True)):  # fmt: skip
+        args = arguments(ddp_find_unused_parameters=given)
+        plan.set_on(args)
+        assert args.ddp_find_unused_parameters is expected
 
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, prepared, tiny_backbone, caplog):

@@ -67,3 +67,4 @@ def test_files_and_lines_are_written_once(both):
     assert sorted(path.name for path in two.parent.iterdir()) == ["one", "two"]
     assert said.count("The model is in") == 1
     assert said.count("pictures          train validation") == 1
+    assert "find_unused_parameters" not in said  # Torch says so when it looks for what is not there.
