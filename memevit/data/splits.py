@@ -69,8 +69,9 @@ def _require_enough(groups: list[Group], splits: list[str], parts: str) -> None:
         n_pictures = sum(group.counts[class_name] for group in own)
         if len(own) < n_needed:
             raise UserError(
-                f"Class {class_name!r} has {n_pictures} usable pictures in {len(own)} independent groups; "
-                f"{len(splits)} {parts} need at least {n_needed} groups (pictures that are no reposts of each other). "
+                f"Class {class_name!r} has too few different pictures (usable: {n_pictures}, independent groups: "
+                f"{len(own)}); {len(splits)} {parts} need at least {n_needed} groups (pictures that are no reposts of "
+                "each other). "
                 "Add pictures or remove the class."
             )
 

@@ -42,7 +42,7 @@ def curves_png(history: Sequence[dict[str, float]], *, best_step: int) -> bytes:
     for axes in (left, right):
         axes.axvline(best_step, color="black", linestyle=":", linewidth=1, label=f"chosen: step {best_step}")
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower left" if axes is left else "lower right")
+        axes.legend(loc="best" if axes is left else "lower right")
     content = io.BytesIO()
     canvas.print_png(content, metadata={"Software": None})
     return content.getvalue()
