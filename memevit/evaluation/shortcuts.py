@@ -7,12 +7,15 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 
 from memevit import pixels
 
 N_BINS = 8  # Per colour channel.
 _THUMBNAIL_PX = 128
+_PATIENCE_S = 2.0  # Before progress is shown.
 _MAX_ITERATIONS = 2000
+MAX_TRAIN = 20_000  # Pictures: the regression has few weights, and more would only take longer.
 
 
 def colour_histogram(path: Path) -> np.ndarray:
@@ -28,8 +31,28 @@ def colour_histogram(path: Path) -> np.ndarray:
 
 
 def colour_histograms(paths: Sequence[Path]) -> np.ndarray:
-    """[n, N_BINS ** 3] histograms of the pictures at `paths`."""
-    return np.stack([colour_histogram(path) for path in paths])
+    """[n, N_BINS ** 3] float32 histograms of the pictures at `paths`."""
+    histograms = np.empty((len(paths), N_BINS**3), dtype=np.float32)
+    for row, path in enumerate(tqdm(paths, desc="Colour histograms", unit="image", delay=_PATIENCE_S, leave=False)):
+        histograms[row] = colour_histogram(path)
+    return histograms
+
+
+def some_of(labels: np.ndarray, n: int, *, seed: int) -> np.ndarray:
+    """[about n] positions of pictures, of every class in proportion and at least one; all where there are fewer.
+
+    Args:
+        labels: [m] class ids.
+        n: how many are wanted.
+        seed: of the choice.
+    """
+    if len(labels) <= n:
+        return np.arange(len(labels))
+    random = np.random.default_rng(seed)
+    of_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return np.sort(
+        np.concatenate([random.choice(own, max(1, len(own) * n // len(labels)), replace=False) for own in of_class])
+    )
 
 
 def predict_by_colour(

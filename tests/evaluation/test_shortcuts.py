@@ -1,0 +1,31 @@
+"""Classifiers that see no shapes: what they look at, and how much of it."""
+
+import numpy as np
+
+from memevit.evaluation import shortcuts
+from tests.conftest import draw_picture
+
+
+def test_a_histogram_counts_colours_whatever_their_place(tmp_path):
+    picture = draw_picture(1)
+    picture.save(tmp_path / "a.png")
+    picture.rotate(180).save(tmp_path / "b.png")
+    draw_picture(2, colour=(200, 40, 90)).save(tmp_path / "c.png")
+    found = shortcuts.colour_histograms([tmp_path / name for name in ("a.png", "b.png", "c.png")])
+    assert found.shape == (3, 512)
+    assert np.allclose((found**2).sum(axis=1), 1.0)
+    assert np.array_equal(found[0], found[1])
+    assert not np.allclose(found[0], found[2], atol=0.1)
+
+
+def test_of_many_pictures_some_are_taken_of_every_class_in_proportion():
+    labels = np.repeat([0, 1, 2], [6000, 3000, 2])
+    taken = shortcuts.some_of(labels, 900, seed=0)
+    assert np.bincount(labels[taken]).tolist() == [599, 299, 1]
+    assert len(set(taken.tolist())) == len(taken)
+    assert np.array_equal(taken, shortcuts.some_of(labels, 900, seed=0))
+    assert not np.array_equal(taken, shortcuts.some_of(labels, 900, seed=1))
+
+
+def test_of_few_pictures_all_are_taken():
+    assert shortcuts.some_of(np.array([1, 0, 1]), 3, seed=0).tolist() == [0, 1, 2]
