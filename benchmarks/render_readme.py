@@ -120,7 +120,7 @@ def recipe_table() -> str:
     means = [f"{statistics.mean(by_seed.values()):.3f}" for by_seed in default.values()]
     lines.append(f"| default | {' | '.join(means)} | {_n_seeds(default)} |")
     for arm, by_column in values.items():
-        apart = [_apart(by_column[column], default[column]) for column in default]
+        apart = [_apart(by_column.get(column, {}), default[column]) for column in default]
         lines.append(f"| {arm} | {' | '.join(apart)} | {_n_seeds(by_column)} |")
     return "\n".join(lines)
 
@@ -128,6 +128,8 @@ def recipe_table() -> str:
 def _apart(values: dict[str, float], default: dict[str, float]) -> str:
     """Mean difference over the seeds that both have, with its standard error where there are enough of them."""
     differences = [value - default[seed] for seed, value in values.items() if seed in default]
+    if not differences:
+        return ""
     error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) >= _MIN_FOR_ERROR else None
     return f"{statistics.mean(differences):+.3f}" + ("" if error is None else f" ± {error:.3f}")
 
@@ -137,9 +139,24 @@ def _n_seeds(by_column: dict[tuple[str, str], dict[str, float]]) -> str:
     return " to ".join(map(str, {counts[0]: None, counts[-1]: None}))
 
 
+def scaling_table() -> str:
+    """Milliseconds per picture and peak memory, from a thousand pictures on."""
+    found = json.loads((RESULTS / "scaling_cpu.json").read_text(encoding="utf-8"))
+    lines = [
+        "| pictures | processes | prepare, ms | decode once, ms | an epoch, ms | memory to prepare | to train |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        times = (row["prepare"]["seconds"], row["cache_s"], row["epoch_s"])
+        cells = [f"{1000 * seconds / row['n']:.2f}" for seconds in times]
+        cells += [f"{one['peak_mb']:,.0f} MB" for one in (row["prepare"], row["train"])]
+        lines.append(f"| {row['n']:,} | {row['processes']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 PAGES = {
     "README.md": {"demo": demo_table, "backbone": backbone_table, "speed": speed_table},
-    "docs/training.md": {"reference": reference_table, "recipe": recipe_table},
+    "docs/training.md": {"reference": reference_table, "recipe": recipe_table, "scaling": scaling_table},
 }
 
 
