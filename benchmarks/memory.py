@@ -12,6 +12,16 @@ OWN = ("Pss_Anon:", "Pss_Shmem:")  # Without pages of files, which the system ta
 _PAUSE_S = 0.1
 
 
+def require_proc() -> None:
+    """See that memory can be measured here, before anything takes long.
+
+    Raises:
+        UserError: this is not Linux.
+    """
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise UserError("This measurement reads /proc/PID/smaps_rollup, which only Linux has. Run it there.")
+
+
 def measured(command: Sequence[object], kinds: tuple[str, ...], **more: object) -> dict[str, float]:
     """Run `command` and return its wall time (`seconds`) and the most memory it had (`peak_mb`).
 
@@ -21,10 +31,8 @@ def measured(command: Sequence[object], kinds: tuple[str, ...], **more: object) 
         **more: arguments of `subprocess.Popen`.
 
     Raises:
-        UserError: this is not Linux, or the command failed.
+        UserError: the command failed.
     """
-    if not Path("/proc/self/smaps_rollup").exists():
-        raise UserError("This measurement reads /proc/PID/smaps_rollup, which only Linux has. Run it there.")
     start, peak_kb = time.perf_counter(), 0
     with subprocess.Popen(list(map(str, command)), **more) as process:
         while process.poll() is None:

@@ -36,6 +36,7 @@ class MemoryArguments:
 
 def main(args: MemoryArguments) -> None:
     """Prepare each number of pictures, and write and print the figures."""
+    memory.require_proc()
     runs = []
     for size in args.sizes:
         runs.append(_measure(size, args.processes))

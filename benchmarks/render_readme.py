@@ -135,8 +135,9 @@ def _apart(values: dict[str, float], default: dict[str, float]) -> str:
 
 
 def _n_seeds(by_column: dict[tuple[str, str], dict[str, float]]) -> str:
-    counts = sorted({len(by_seed) for by_seed in by_column.values()})
-    return " to ".join(map(str, {counts[0]: None, counts[-1]: None}))
+    counts = [len(by_seed) for by_seed in by_column.values()]
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def scaling_table() -> str:

@@ -44,6 +44,7 @@ class ScalingBenchmarkArguments:
 
 def main(args: ScalingBenchmarkArguments) -> None:
     """Measure every size with one process, then the largest with more."""
+    memory.require_proc()
     table = [["pictures", "processes", "prepare ms", "cache ms", "epoch ms", "prepare MB", "train MB"]]
     rows = []
     for n in args.sizes:
@@ -56,8 +57,8 @@ def main(args: ScalingBenchmarkArguments) -> None:
             rows.append(row)
             times = (prepare["seconds"], row["cache_s"], row["epoch_s"])
             cells = [f"{1000 * seconds / n:.2f}" for seconds in times]
-            memory = [f"{one['peak_mb']:.0f}" for one in (prepare, row["train"])]
-            table.append([str(n), str(n_processes), *cells, *memory])
+            peaks = [f"{one['peak_mb']:.0f}" for one in (prepare, row["train"])]
+            table.append([str(n), str(n_processes), *cells, *peaks])
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     content = {"benchmark": "scaling", "settings": settings, "rows": rows, "cores": n_cores(), **timing.environment()}
     timing.publish("scaling", content, table, args.output)

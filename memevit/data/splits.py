@@ -71,8 +71,7 @@ def _require_enough(groups: list[Group], splits: list[str], parts: str) -> None:
             raise UserError(
                 f"Class {class_name!r} has too few different pictures (usable: {n_pictures}, independent groups: "
                 f"{len(own)}); {len(splits)} {parts} need at least {n_needed} groups (pictures that are no reposts of "
-                "each other). "
-                "Add pictures or remove the class."
+                "each other). Add pictures or remove the class."
             )
 
 

@@ -134,11 +134,12 @@ def _enlarges_well(geometry: Geometry | None, probes: list[Image.Image], levels:
 
 def _settings(render: Render) -> str:
     """What the levels depend on, for the key of a cache."""
+    decoded = f"Pillow {PIL.__version__}"  # Whatever resizes it then.
     if isinstance(render, ByProcessor):
-        settings = render.image_processor.to_json_string()
-        return f"Pillow {PIL.__version__} Transformers {transformers.__version__} {settings}"
-    library = f"torch {torch.__version__}" if isinstance(render, TensorGeometry) else f"Pillow {PIL.__version__}"
-    return f"{library} {render}"
+        return f"{decoded} Transformers {transformers.__version__} {render.image_processor.to_json_string()}"
+    return (
+        f"{decoded} torch {torch.__version__} {render}" if isinstance(render, TensorGeometry) else f"{decoded} {render}"
+    )
 
 
 class Split(Protocol):
