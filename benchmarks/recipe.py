@@ -26,6 +26,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "default": (),
     "rate 4e-4": ("--learning_rate", "4e-4"),
     "rate 1.6e-3": ("--learning_rate", "1.6e-3"),
+    "no warm-up": ("--warmup_steps", "0"),
+    "falling linearly": ("--lr_scheduler_type", "linear"),
     "no layer decay": ("--layer_decay", "1"),
     "layer decay 0.6": ("--layer_decay", "0.6"),
     "head as the backbone": ("--head_factor", "1"),
