@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,26 @@ def test_the_tables_are_those_of_the_committed_results(page):
 def test_the_first_two_commands_are_demo_and_test():
     block = README.split("```bash\n", 1)[1].split("```", 1)[0]
     assert [line.split("#")[0].strip() for line in block.strip().splitlines()] == ["make demo", "make test"]
+
+
+def test_the_job_for_slurm_starts_every_machine_with_its_own_rank(tmp_path):
+    """Run with stand-ins for SLURM's commands and for accelerate, which says how it was called."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    (job,) = [block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "#SBATCH" in block]
+    stand_ins = {
+        "scontrol": "printf 'first\\nsecond\\n'",
+        "srun": 'for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
+        "accelerate": 'echo "$@"',
+    }
+    for name, body in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_NODELIST": "node[1-2]"}
+    done = subprocess.run(["bash", "-c", job], env=environment, capture_output=True, text=True, check=True)
+    calls = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert [call[call.index("--machine_rank") + 1] for call in calls] == ["0", "1"]
+    assert {call[call.index("--main_process_ip") + 1] for call in calls} == {"first"}
+    asked = dict(re.findall(r"--(nodes|gpus-per-node)=(\d+)", job))
+    n_processes = str(int(asked["nodes"]) * int(asked["gpus-per-node"]))
+    assert {call[call.index("--num_processes") + 1] for call in calls} == {n_processes}
+    assert {call[call.index("--num_machines") + 1] for call in calls} == {asked["nodes"]}

@@ -126,14 +126,18 @@ class CheckpointKeeper(TrainerCallback):
             state.best_global_step = state.best_metric = None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """Complete the newest checkpoint when every process has written its part."""
+        """Complete the newest checkpoint when every process has written its part, and find the best one.
+
+        The Trainer has looked for it already, but with FSDP before there was a folder, and not in all processes alike.
+        """
         PartialState().wait_for_everyone()
+        run_dir = Path(args.output_dir)
+        best = best_in(run_dir, state)
+        state.best_model_checkpoint = str(best) if best else None
         if not args.should_save:
             return
-        run_dir = Path(args.output_dir)
         seal(run_dir / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}", seconds=self.seconds)
         if self._n_newest is not None:
-            best = best_in(run_dir, state)
             for checkpoint in all_in(run_dir)[self._n_newest :]:
                 if checkpoint != best:
                     shutil.rmtree(checkpoint)

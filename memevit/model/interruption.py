@@ -84,6 +84,7 @@ class StopCallback(TrainerCallback):
         self._request = request
         self._is_stopping = False
         self._saved_s = time.monotonic()
+        self._underway: torch.Tensor | None = None  # What all processes wanted after the step before.
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -91,18 +92,29 @@ class StopCallback(TrainerCallback):
         """From here on a signal waits for the end of the step."""
         self._request.is_deferred = True
         self._saved_s = time.monotonic()
+        self._underway = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Find out together whether to save now; after the very last step the Trainer does so anyway."""
+        """Find out together whether to save now; after the very last step the Trainer does so anyway.
+
+        Among several processes it is what they wanted a step ago: so nobody waits for the device.
+        """
         is_old = args.process_index == 0 and time.monotonic() - self._saved_s > CHECKPOINT_EVERY_S
         wanted = [float(self._request.is_made), float(is_old)]
         if args.world_size > 1:
-            wanted = accelerate.utils.reduce(torch.tensor(wanted, device=args.device), "sum").tolist()
+            wanted = self._agreed(wanted, args.device)
         self._is_stopping = wanted[0] > 0
         if any(wanted) and not control.should_training_stop:
             control.should_save = True
+
+    def _agreed(self, wanted: list[float], device: torch.device) -> list[float]:
+        """The sum over all processes of what was `wanted` in the call before."""
+        before = self._underway
+        own = torch.tensor(wanted, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+        self._underway = accelerate.utils.reduce(own, "sum")
+        return [0.0] * len(wanted) if before is None else before.tolist()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Leave the Trainer when the checkpoint is there.
@@ -111,6 +123,7 @@ class StopCallback(TrainerCallback):
             Interrupted: a stop was requested.
         """
         self._saved_s = time.monotonic()
+        self._underway = None  # It asks for what has just been done.
         if self._is_stopping:
             raise Interrupted(self._request.signal or signal.SIGTERM, step=state.global_step)
 

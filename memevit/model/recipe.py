@@ -268,8 +268,13 @@ def _check(recipe: RecipeArguments, args: FineTuningArguments, *, from_scratch: 
     ]  # fmt: skip
     if needs_best and not (args.load_best_model_at_end and args.metric_for_best_model):
         raise UserError(f"{needs_best[0]} compares checkpoints on validation: leave --load_best_model_at_end on.")
-    if recipe.average_checkpoints > 1 and is_divided(args):
-        raise UserError("--average_checkpoints needs whole weights in one place, and FSDP divides them: set it to 1.")
+    needs_whole = [
+        f"--{name}" for name, is_on in (("average_checkpoints", recipe.average_checkpoints > 1),
+                                        ("lora_rank", recipe.lora_rank), ("probe_first", recipe.probe_first),
+                                        ("freeze backbone", recipe.is_probe)) if is_on
+    ]  # fmt: skip
+    if needs_whole and is_divided(args):
+        raise UserError(f"{needs_whole[0]} needs whole weights in one place, and FSDP divides them: leave one out.")
 
 
 def is_divided(args: TrainingArguments) -> bool:

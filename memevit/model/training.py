@@ -34,6 +34,7 @@ from memevit.model import (
     preflight,
     progress,
     resolution,
+    sharding,
 )
 from memevit.model.checkpoints import CheckpointKeeper
 from memevit.model.guard import GuardedTrainer
@@ -117,6 +118,7 @@ def build_trainer(
         title: of the progress bar.
     """
     _keep_parameter_names(model)
+    sharding.prepare(model)
     feed.never_wait(args)
     precision.choose_attention(model, precision.BF16 if args.bf16 else precision.FP32, args.device)
 

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerControl, TrainerState
 
 from memevit import results
 from memevit.model import checkpoints, guard, interruption
@@ -210,6 +212,38 @@ def test_an_old_checkpoint_makes_a_new_one_due(command, uninterrupted, tmp_path,
     assert [path.name for path in checkpoints.all_in(tmp_path / "model.partial")] == ["checkpoint-3", "checkpoint-2"]
     assert run_finetune(*command, "--output_dir", tmp_path / "model") == 0
     assert_same(tmp_path / "model", uninterrupted)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_every_process_finds_the_best_checkpoint_once_it_is_there(tmp_path, is_first):
+    """With FSDP the Trainer looks for it before somebody has made its folder."""
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    state = TrainerState(global_step=4, best_global_step=2)
+    args = SimpleNamespace(output_dir=str(tmp_path), should_save=is_first)
+    checkpoints.CheckpointKeeper(n_newest=1, seconds_before=0.0).on_save(args, state, None)
+    assert state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert checkpoints.is_intact(tmp_path / "checkpoint-4") == is_first
+
+
+def test_several_processes_act_on_what_they_wanted_a_step_ago(monkeypatch):
+    """By then the device has added it up, so that reading it makes nobody wait."""
+    monkeypatch.setattr(interruption.accelerate.utils, "reduce", lambda own, reduction: 2 * own)
+    request = interruption.StopRequest()
+    callback = interruption.StopCallback(request)
+    args = SimpleNamespace(process_index=1, world_size=2, device=torch.device("cpu"))
+    wanted = []
+    for step in range(4):
+        if step == 1:
+            request.signal = signal.SIGTERM
+        control = TrainerControl()
+        callback.on_step_end(args, TrainerState(), control)
+        wanted.append(control.should_save)
+    assert wanted == [False, False, True, True]
+    with pytest.raises(interruption.Interrupted):
+        callback.on_save(args, TrainerState(global_step=3), None)
+    callback.on_step_end(args, TrainerState(), control := TrainerControl())
+    assert not control.should_save  # What was underway has been answered.
 
 
 def damage(checkpoint, how):
