@@ -4,10 +4,12 @@
     python -m benchmarks.sort_throughput --n_images 400 --models vit-b --repeats 5
 
 Prints a table and writes benchmarks/results/sort_throughput_DEVICE.json. All sides see the same files with the same
-model in single precision.
+model in single precision. Decoding alone and the network alone show what limits: on a processor they share the cores,
+so that both together can't be quicker than one after the other.
 """
 
 import logging
+import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,12 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, pi
 
 from benchmarks import timing
 from memevit import cli, cores
+from memevit.model import decoding
 from memevit.model.inference import Classifier, best_device
+from memevit.model.transforms import Pixels
+from memevit.pixels import load_image
+
+OURS, LOOP, DECODING, NETWORK = "sort_memes", "pipeline, one by one", "decoding alone", "network alone"
 
 
 @dataclass
@@ -39,14 +46,23 @@ def main(args: SortBenchmarkArguments) -> None:
     """Measure every model on every side."""
     size = (args.width_px, args.width_px * timing.FULL_HD[1] // timing.FULL_HD[0])
     paths = timing.draw_memes(args.work_dir / f"memes-{args.width_px}", args.n_images, size=size)
-    rows, table = [], [["model", "side", "images/s", "times as fast as the loop"]]
+    rows, table = [], [["model", "side", "images/s", "times as fast as the loop", "share of the limit"]]
     for model in args.models:
         folder = with_head(timing.write_backbone(model, args.work_dir, image_size=args.image_size), args.work_dir)
         found = timing.in_turns(sides(folder, paths, args.batch_size), args.repeats)
         for side, rates in found.items():
-            faster = timing.ratio(found, side, "pipeline, one by one")
-            rows.append({"model": model, "side": side, "images_per_s": rates, "times_the_loop": faster})
-            table.append([model, side, f"{sorted(rates)[len(rates) // 2]:.1f}", f"{faster:.2f}"])
+            faster, share = timing.ratio(found, side, LOOP), share_of_limit(found) if side == OURS else None
+            rows.append(
+                {
+                    "model": model,
+                    "side": side,
+                    "images_per_s": rates,
+                    "times_the_loop": faster,
+                    "share_of_limit": share,
+                }
+            )
+            shares = [f"{faster:.2f}", "" if share is None else f"{share:.2f}"]
+            table.append([model, side, f"{statistics.median(rates):.1f}", *shares])
     settings = {"n_images": args.n_images, "size_px": size, "batch_size": args.batch_size, "repeats": args.repeats}
     content = {"benchmark": "sort_throughput", "settings": settings, "rows": rows, **timing.environment()}
     timing.publish("sort_throughput", content, table, args.output)
@@ -60,15 +76,29 @@ def with_head(folder: Path, work_dir: Path) -> Path:
     return path
 
 
+def share_of_limit(found: dict[str, list[float]]) -> float:
+    """Median share of the rate at which decoding and network would work one after the other, or the slower of the two.
+
+    Args:
+        found: images per second by side and round.
+    """
+    limits = []
+    for decoded, computed in zip(found[DECODING], found[NETWORK], strict=True):
+        share_cores = best_device().type == "cpu"
+        limits.append(1 / (1 / decoded + 1 / computed) if share_cores else min(decoded, computed))
+    return round(statistics.median(rate / limit for rate, limit in zip(found[OURS], limits, strict=True)), 2)
+
+
 def sides(folder: Path, paths: list[Path], batch_size: int) -> dict:
     """Each side as a function that returns images per second."""
     classifier, device = Classifier.load(folder), best_device()
     classify = pipeline("image-classification", model=str(folder), device=device)
-    names = [str(path) for path in paths]
+    names, n_processes = [str(path) for path in paths], cores.n_cores()
+    shown = Pixels.of(AutoImageProcessor.from_pretrained(folder))
+    decoded = [(path, shown.render(load_image(path))) for path in paths]
 
-    def ours() -> None:
-        n_processes = cores.n_cores()
-        assert len(list(classifier.classify(paths, batch_size=batch_size, n_processes=n_processes))) == len(paths)
+    def exhaust(results) -> None:
+        assert len(list(results)) == len(paths)
 
     def rate(work) -> float:
         start = time.perf_counter()
@@ -76,9 +106,11 @@ def sides(folder: Path, paths: list[Path], batch_size: int) -> dict:
         return len(paths) / (time.perf_counter() - start)
 
     return {
-        "sort_memes": lambda: rate(ours),
-        "pipeline, one by one": lambda: rate(lambda: [classify(name) for name in names]),
+        OURS: lambda: rate(lambda: exhaust(classifier.classify(paths, batch_size=batch_size, n_processes=n_processes))),
+        LOOP: lambda: rate(lambda: [classify(name) for name in names]),
         "pipeline, batches": lambda: rate(lambda: list(classify(names, batch_size=batch_size))),
+        DECODING: lambda: rate(lambda: exhaust(decoding.decoded(paths, shown.render, n_processes=n_processes))),
+        NETWORK: lambda: rate(lambda: exhaust(classifier.classify_levels(iter(decoded), batch_size=batch_size))),
     }
 
 

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from memevit.errors import UserError
@@ -30,10 +30,15 @@ def sha256_of(path: Path) -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part."""
+    write_chunks(path, [content])
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write `chunks` one after the other to `path` in one step, see `write_bytes`."""
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with neighbour.open("wb") as file:
-            file.write(content)
+            file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())
         neighbour.replace(path)

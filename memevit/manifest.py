@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import io
 import re
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,29 +52,41 @@ class Row:
 
 _COLUMNS = [column.name for column in dataclasses.fields(Row) if column.name != "extra"]
 _COUNTS = ("n_bytes", "width_px", "height_px")
-
-
-def dumps(rows: list[Row]) -> str:
-    """`rows` as CSV text; CSV columns whose names we use ourselves get the prefix `csv_`."""
-    extra_columns = list(dict.fromkeys(column for row in rows for column in row.extra))
-    renamed = [f"csv_{column}" if column in _COLUMNS else column for column in extra_columns]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS + renamed)
-    for row in rows:
-        own = [getattr(row, column) for column in _COLUMNS]
-        writer.writerow(own + [row.extra.get(column, "") for column in extra_columns])
-    # csv quotes no lone carriage return, and reads it as the end of a row.
-    return re.sub("\r(?!\n)", r"\\r", text.getvalue()).encode("utf-8", "backslashreplace").decode("utf-8")
+_FEW_VALUES = ("split", "class_name", "status", "reason", "fold", "image_format", "mode", "notes")
 
 
 def write(dataset_dir: Path, rows: list[Row]) -> None:
-    """Write `manifest.csv` into `dataset_dir`."""
-    files.write_text(dataset_dir / FILE_NAME, dumps(rows))
+    """Write `manifest.csv`; columns of a CSV that have names of ours get the prefix `csv_`."""
+    files.write_chunks(dataset_dir / FILE_NAME, (_encoded(line) for line in _lines(rows)))
+
+
+def _lines(rows: list[Row]) -> Iterator[str]:
+    """The rows as CSV, one by one: the text of all takes as much room as the rows themselves."""
+    extra_columns = list(dict.fromkeys(column for row in rows for column in row.extra))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS + [f"csv_{column}" if column in _COLUMNS else column for column in extra_columns])
+    yield text.getvalue()
+    for row in rows:
+        text.seek(0)
+        text.truncate()
+        own = [getattr(row, column) for column in _COLUMNS]
+        writer.writerow(own + [row.extra.get(column, "") for column in extra_columns])
+        yield text.getvalue()
+
+
+def _encoded(line: str) -> bytes:
+    # csv quotes no lone carriage return, and reads it as the end of a row.
+    return re.sub("\r(?!\n)", r"\\r", line).encode("utf-8", "backslashreplace")
 
 
 def read(dataset_dir: Path) -> list[Row]:
-    """The rows of a prepared dataset.
+    """All rows of a prepared dataset, see `iter_rows`."""
+    return list(iter_rows(dataset_dir))
+
+
+def iter_rows(dataset_dir: Path) -> Iterator[Row]:
+    """The rows of a prepared dataset, one by one.
 
     Raises:
         UserError: `dataset_dir` was not written by data_prep.py.
@@ -89,16 +103,17 @@ def read(dataset_dir: Path) -> list[Row]:
         reader = csv.DictReader(file)
         if missing := [column for column in _COLUMNS if column not in (reader.fieldnames or [])]:
             raise UserError(f"{path} lacks the columns {missing}. Run data_prep.py again to write it anew.")
-        return [_row(record) for record in reader]
+        yield from map(_row, reader)
 
 
 def _row(record: dict[str, str]) -> Row:
     own = {column: record.pop(column) for column in _COLUMNS}
+    own |= {column: sys.intern(own[column] or "") for column in _FEW_VALUES}  # Held once, not in every row.
     try:
         counts = {column: int(own[column]) for column in _COUNTS}
     except (TypeError, ValueError):
         raise UserError(f"{FILE_NAME} has a damaged row for {own['source']!r}. Run data_prep.py again.") from None
-    return Row(**{**own, **counts}, extra=record)
+    return Row(**{**own, **counts}, extra=dict(record))  # Of what was taken out, a dict keeps the room.
 
 
 def kept(rows: list[Row], split: str | None = None) -> list[Row]:

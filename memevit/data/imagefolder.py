@@ -1,9 +1,11 @@
 """The dataset folder: stored pictures under split and class, manifest.csv, prep.json, card and contact sheet."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
+import stat
 from collections import Counter
 from pathlib import Path
 
@@ -150,17 +152,28 @@ def require_whole(dataset_dir: Path) -> None:
 
 
 def _is_complete(dataset_dir: Path) -> bool:
-    rows = manifest.kept(manifest.read(dataset_dir))
-    others = (CARD_FILE, SHEET_FILE)
-    paths = [dataset_dir / name for name in [*(row.file for row in rows), *others]]
-    return all(path.is_file() and path.stat().st_size for path in paths)
+    kept = (row.file for row in manifest.iter_rows(dataset_dir) if row.status == manifest.KEPT)
+    names = itertools.chain(kept, (CARD_FILE, SHEET_FILE))
+    return all(_has_content(os.path.join(dataset_dir, name)) for name in names)
+
+
+def _has_content(path: str) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def _strangers(dataset_dir: Path) -> list[str]:
     """Files in `dataset_dir` that are not ours."""
-    ours = {row.file for row in manifest.read(dataset_dir)} | {PREP_FILE, CARD_FILE, SHEET_FILE, manifest.FILE_NAME}
-    present = (Path(folder) / name for folder, _, names in os.walk(dataset_dir) for name in names)
-    return sorted(name for path in present if (name := path.relative_to(dataset_dir).as_posix()) not in ours)
+    ours = {row.file for row in manifest.iter_rows(dataset_dir)}
+    ours |= {PREP_FILE, CARD_FILE, SHEET_FILE, manifest.FILE_NAME}
+    found = []
+    for folder, _, names in os.walk(dataset_dir):
+        within = Path(folder).relative_to(dataset_dir)
+        found += [name for name in ((within / name).as_posix() for name in names) if name not in ours]
+    return sorted(found)
 
 
 def require_apart(source_dir: Path, dataset_dir: Path) -> None:

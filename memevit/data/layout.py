@@ -36,15 +36,22 @@ _LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
 class SourceFile:
     """A file in a class folder.
 
-    `name` is its path in the source with forward slashes. `problem` is set for what must not even be opened.
+    It lies as `own_name` in `folder`; `name` is its path in the source with forward slashes. `problem` is set for what
+    must not even be opened.
     """
 
-    path: Path
+    folder: Path
+    own_name: str
     name: str
     class_name: str
     split: str = ""
     problem: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Where it is. Made when it is needed, for a path takes three times the room of its name."""
+        return self.folder / self.own_name
 
     @property
     def claims_to_be_image(self) -> bool:
@@ -181,11 +188,12 @@ def _files_below(class_dir: Path, root: Path, split: str) -> Iterator[SourceFile
     real_root = root.resolve()
     for folder, sub_folders, names in os.walk(class_dir, onerror=_raise):
         sub_folders[:] = sorted(name for name in sub_folders if not _is_passed_over(name))
-        links = [name for name in sub_folders if (Path(folder) / name).is_symlink()]
+        parent = Path(folder)
+        links = [name for name in sub_folders if (parent / name).is_symlink()]
         for name in sorted(names) + links:
             if not _is_litter(name):
-                path = Path(folder) / name
-                yield SourceFile(path, _name(path, root), class_dir.name, split, _problem(path, real_root))
+                path = parent / name
+                yield SourceFile(parent, name, _name(path, root), class_dir.name, split, _problem(path, real_root))
 
 
 def _raise(error: OSError) -> None:
@@ -220,6 +228,6 @@ def _stray(root: Path, around: list[Path]) -> Iterator[SourceFile]:
     real_root = root.resolve()
     for path in (path for folder in around for path in folder.iterdir() if not _is_litter(path.name)):
         if path.is_symlink() and path.is_dir():
-            yield SourceFile(path, _name(path, root), "", problem=_problem(path, real_root))
+            yield SourceFile(path.parent, path.name, _name(path, root), "", problem=_problem(path, real_root))
         elif path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
-            yield SourceFile(path, _name(path, root), "", problem="in no class folder")
+            yield SourceFile(path.parent, path.name, _name(path, root), "", problem="in no class folder")

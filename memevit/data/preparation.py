@@ -134,6 +134,8 @@ def _build(
     usable = [position for position, scan in enumerate(scans) if not scan.problem]
     seen, seen_found = [scans[p] for p in usable], [found[p] for p in usable]
     relations = duplicates.relate(seen, staging_dir, n_processes=n_processes)
+    for scan in seen:
+        scan.codes = ()  # Done with, and they take as much room as all the rest of it.
     keys = selection.group_keys(seen, seen_found, relations, settings.group_column)
     without_orders = selection.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
     split_of, moved = _split(seen, seen_found, without_orders, keys, settings)
@@ -154,8 +156,8 @@ def _build(
         fingerprint=imagefolder.fingerprint(layout_found, [scan.sha256 for scan in scans], parameters),
         source=source.description,
     )
-    stored = {scan.name: staging_dir / scan.stored for scan in scans if scan.stored}
-    picture = sheet.draw(all_rows, conflicts, stored)
+    stored = {scan.name: scan.stored for scan in scans if scan.stored}
+    picture = sheet.draw(all_rows, conflicts, staging_dir, stored)
     picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, all_rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from memevit import manifest
 from memevit.errors import UserError
+from memevit.labels import sorted_class_names
 
 PREP_FILE = "prep.json"
 
@@ -57,14 +58,19 @@ def load(dataset_dir: Path) -> Dataset:
     Raises:
         UserError: no prepared dataset, or a picture is missing from it.
     """
-    rows = manifest.read(dataset_dir)
-    class_names = manifest.class_names(rows)
+    kept = sorted(
+        (row.file, row.split, row.class_name) for row in manifest.iter_rows(dataset_dir) if row.status == manifest.KEPT
+    )
+    class_names = sorted_class_names(class_name for _, _, class_name in kept)
+    label_of = {class_name: label for label, class_name in enumerate(class_names)}
     by_name = {}
     for name in manifest.SPLITS:
-        chosen = manifest.kept(rows, name)
-        paths = [dataset_dir / row.file for row in chosen]
-        labels = [class_names.index(row.class_name) for row in chosen]
-        by_name[name] = Split(paths, [row.file for row in chosen], labels)
+        files, labels = [], []
+        for file, split, class_name in kept:
+            if split == name:
+                files.append(file)
+                labels.append(label_of[class_name])
+        by_name[name] = Split([dataset_dir / file for file in files], files, labels)
     every = [path for split in by_name.values() for path in split.paths]
     if missing := [path for path in every if not path.is_file()]:
         raise UserError(

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 TIME_COLUMN = "created_utc"
 
 
-@dataclass
+@dataclass(slots=True)
 class Decision:
     """What becomes of one usable picture."""
 

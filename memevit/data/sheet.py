@@ -21,13 +21,14 @@ _INK, _PAPER, _DULL, _RED = "#1c1c1c", "#ffffff", "#e4e4e4", "#b3261e"
 _Section = tuple[str, list[tuple[str, str]]]  # Title, and for each tile the source file and what to write on it.
 
 
-def draw(rows: Sequence[Row], conflicts: Sequence[Sequence[Row]], stored: dict[str, Path]) -> Image.Image:
+def draw(rows: Sequence[Row], conflicts: Sequence[Sequence[Row]], folder: Path, stored: dict[str, str]) -> Image.Image:
     """A grid per class, one of conflicts and one of rejected files.
 
     Args:
         rows: all rows of the manifest.
         conflicts: sets of rows that show the same picture in several classes.
-        stored: where the stored picture of a source file is, by name; rejected files may have none.
+        folder: of the stored pictures.
+        stored: the name in it of the picture of a source file, by that file's name; rejected files may have none.
     """
     names = sorted({row.class_name for row in rows if row.status == manifest.KEPT})
     n_shown = _COLUMNS * max(1, min(2, _MAX_ROWS // max(1, len(names))))
@@ -44,10 +45,10 @@ def draw(rows: Sequence[Row], conflicts: Sequence[Sequence[Row]], stored: dict[s
     ]
     if rejected:
         sections.append((f"rejected: {len(rejected)}", rejected[:_MAX_LEFT_OUT]))
-    return _sheet(sections, stored)
+    return _sheet(sections, folder, stored)
 
 
-def _sheet(sections: list[_Section], stored: dict[str, Path]) -> Image.Image:
+def _sheet(sections: list[_Section], folder: Path, stored: dict[str, str]) -> Image.Image:
     step = _TILE_PX + _GAP_PX
     heights = [_TITLE_PX + -(-len(tiles) // _COLUMNS) * step for _, tiles in sections]
     sheet = Image.new("RGB", (_GAP_PX + _COLUMNS * step, _GAP_PX + sum(heights)), _PAPER)
@@ -57,7 +58,8 @@ def _sheet(sections: list[_Section], stored: dict[str, Path]) -> Image.Image:
         pen.text((_GAP_PX, top + 9), title, fill=_INK, font=ImageFont.load_default(size=17))
         for number, (source, caption) in enumerate(tiles):
             left = _GAP_PX + number % _COLUMNS * step
-            sheet.paste(_tile(stored.get(source), caption), (left, top + _TITLE_PX + number // _COLUMNS * step))
+            path = folder / stored[source] if source in stored else None
+            sheet.paste(_tile(path, caption), (left, top + _TITLE_PX + number // _COLUMNS * step))
         top += height
     return sheet
 

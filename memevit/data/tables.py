@@ -26,8 +26,8 @@ def join(folders: list[Path], found: list[SourceFile]) -> None:
     """
     by_name: dict[str, list[SourceFile]] = defaultdict(list)
     for file in found:
-        by_name[file.path.name].append(file)
-        by_name[f"{file.class_name}/{file.path.name}"].append(file)
+        by_name[file.own_name].append(file)
+        by_name[f"{file.class_name}/{file.own_name}"].append(file)
     class_names = {file.class_name for file in found}
     for folder in folders:
         for path in sorted(folder.glob("*.[cC][sS][vV]")):

@@ -87,8 +87,14 @@ class Classifier:
             batch_size: pictures that the model sees at once.
             n_processes: that decode, so that a file which crashes its decoder is only a problem; 0 decodes here.
         """
-        found = decoding.decoded(paths, self._shown.render, n_processes=n_processes)
-        with contextlib.closing(found), _launchers(self._model.device) as (pool, n_parts):
+        with contextlib.closing(decoding.decoded(paths, self._shown.render, n_processes=n_processes)) as found:
+            yield from self.classify_levels(found, batch_size=batch_size)
+
+    def classify_levels(
+        self, found: Iterator[tuple[Path, np.ndarray | str]], *, batch_size: int
+    ) -> Iterator[Classification]:
+        """One result per file whose levels [3, H, W], or the reason why there are none, `found` gives."""
+        with _launchers(self._model.device) as (pool, n_parts):
             waiting: deque[tuple[list, list[Future]]] = deque()
             while batch := list(islice(found, batch_size)):
                 levels = [one for _, one in batch if not isinstance(one, str)]

@@ -295,8 +295,8 @@ def predict_logits(trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
     with torch.inference_mode():
         for batch in trainer.get_test_dataloader(dataset):
             logits = model(pixel_values=trainer.finished(batch)["pixel_values"]).logits
-            found.append(accelerator.gather_for_metrics(logits).float().cpu())
-    return torch.cat(found).double().numpy()
+            found.append(accelerator.gather_for_metrics(logits).float())
+    return torch.cat(found).cpu().double().numpy()  # Not batch by batch, for each copy waits for the device.
 
 
 def save(trainer: Trainer, image_processor: BaseImageProcessor, model_dir: Path) -> None:

@@ -23,12 +23,14 @@ def run(module, group, tmp_path, *argv):
     return json.loads(output.read_text(encoding="utf-8"))
 
 
-def test_sorting_is_measured_on_three_sides(tmp_path, trained, capsys):
+def test_sorting_is_measured_on_three_sides_and_in_its_parts(tmp_path, trained, capsys):
     found = run(
         sort_throughput, sort_throughput.SortBenchmarkArguments, tmp_path,
         "--models", trained, "--n_images", 4, "--batch_size", 2, *SMALL,
     )  # fmt: skip
-    assert [row["side"] for row in found["rows"]] == ["sort_memes", "pipeline, one by one", "pipeline, batches"]
+    sides = ["sort_memes", "pipeline, one by one", "pipeline, batches", "decoding alone", "network alone"]
+    assert [row["side"] for row in found["rows"]] == sides
+    assert found["rows"][0]["share_of_limit"] > 0
     assert all(row["images_per_s"][0] > 0 for row in found["rows"])
     assert found["rows"][1]["times_the_loop"] == 1.0
     assert "sort_memes" in capsys.readouterr().out

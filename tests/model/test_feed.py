@@ -162,6 +162,42 @@ def test_reading_a_value_would_have_been_noticed():
     assert reads.n == 1
 
 
+class Moves(TorchDispatchMode):
+    """Counts tensors that come from another device than what they are made of; a copy makes the host wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.n += any(isinstance(arg, torch.Tensor) and arg.device != made.device for arg in args)
+        return made
+
+
+def test_only_the_first_batch_takes_constants_to_the_device(shown):
+    """On a device without numbers, where every operation between two devices fails."""
+    finish = Finish(shown, Augmentation(erasing=0.5), Mixing(0.2, 0.2), n_classes=3)
+    loss_of = balance.ClassificationLoss("weights", torch.ones(3))
+    batch = {
+        "pixel_values": torch.empty(4, 3, 41, 41, dtype=torch.uint8, device="meta"),
+        "labels": torch.zeros(4, dtype=torch.long, device="meta"),
+        "draws": torch.rand(4, 16, device="meta"),
+        "crops": torch.rand(4, 4, device="meta"),
+    }
+    moved = []
+    for _ in range(3):
+        with Moves() as moves:
+            finished = finish(batch)
+            logits = finished["pixel_values"].mean(dim=(2, 3))
+            loss = loss_of({"logits": logits}, finished["labels"], torch.tensor(4, device="meta"))
+        assert loss.is_meta
+        moved.append(moves.n)
+    assert moved[0] > 0
+    assert moved[1:] == [0, 0]
+
+
 def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
     dataset = pictures["cached"]["train"]
     callback = feed.EpochCallback(dataset)
