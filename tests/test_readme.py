@@ -90,8 +90,7 @@ def test_the_first_two_commands_are_demo_and_test():
 
 def test_the_job_for_slurm_starts_every_machine_with_its_own_rank(tmp_path):
     """Run with stand-ins for SLURM's commands and for accelerate, which says how it was called."""
-    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    (job,) = [block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "#SBATCH" in block]
+    (job,) = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "#SBATCH" in block]
     stand_ins = {
         "scontrol": "printf 'first\\nsecond\\n'",
         "srun": 'for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
