@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from memevit.errors import UserError
 from memevit.labels import label_maps
-from memevit.model import anatomy, lora, resolution
+from memevit.model import anatomy, lora, resolution, sharding
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +130,7 @@ def _pretrained(
             output_loading_info=True,
             **options,
         )
+    sharding.give_memory(model)
     head = anatomy.head_name(model)
     mismatched = {each[0] for each in found["mismatched_keys"]}
     absent = {name for name in {*found["missing_keys"], *mismatched} if not name.startswith(f"{head}.")}

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoModelForImageClassification
 
 from memevit import results
 from memevit.data import prepared as prepared_dataset
 from memevit.errors import UserError
 from memevit.evaluation import predictions
+from memevit.model import anatomy, sharding
 from memevit.model.inference import Classifier
 from memevit.model.recipe import FineTuningArguments, RecipeArguments, complete
+from tests.model import tiny
 from tests.model.test_two_processes import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +66,27 @@ def test_what_is_saved_is_what_was_measured(divided, prepared):
     paths = data.by_name["validation"].paths + data.by_name["test"].paths
     again = [each.probabilities for each in Classifier.load(divided).classify(paths, n_processes=0)]
     assert np.abs(np.array(again) - written.probabilities).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_every_kind_of_backbone_is_divided_by_blocks_with_its_embeddings_outside(tmp_path, kind):
+    model = AutoModelForImageClassification.from_pretrained(tiny.save(kind, tmp_path / kind))
+    sharding.prepare(model)
+    divided = [layer for layer in model.modules() if type(layer).__name__ in model._no_split_modules]
+    assert len(divided) == len(anatomy.block_names(model))
+    embeddings = model.get_input_embeddings()
+    assert embeddings is None or all(embeddings is not part for layer in divided for part in layer.modules())
+
+
+def test_a_new_head_of_the_other_processes_gets_an_address(tiny_backbone):
+    model = AutoModelForImageClassification.from_pretrained(tiny_backbone)
+    model.classifier.to("meta")
+    weights = model.vit.embeddings.cls_token
+    sharding.give_memory(model)
+    addresses = [parameter.data_ptr() for parameter in model.parameters()]
+    assert 0 not in addresses
+    assert len(set(addresses)) == len(addresses)
+    assert model.vit.embeddings.cls_token is weights
 
 
 @pytest.mark.parametrize(
