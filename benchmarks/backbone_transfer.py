@@ -226,7 +226,7 @@ def score(method: str, pictures: Pictures, args: TransferArguments, *, seed: int
         predicted = shortcuts.predict_by_colour(
             pictures.histograms[indices["train"]],
             pictures.labels[indices["train"]],
-            pictures.histograms[indices["test"]],
+            [pictures.histograms[indices["test"]]],
             seed=seed,
         )
     elif method == "file_properties":

@@ -165,10 +165,10 @@ def baseline_measurements(train: Pictures, test: Pictures, *, n_classes: int, se
     """
     train_labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
     taken = shortcuts.some_of(train_labels, shortcuts.MAX_TRAIN, seed=seed)
-    seen, evaluated = (shortcuts.colour_histograms(p) for p in ([train.paths[i] for i in taken], test.paths))
+    seen = shortcuts.colour_histograms([train.paths[position] for position in taken])
     predicted = {
         MAJORITY: shortcuts.predict_majority(train_labels, len(test_labels)),
-        COLOUR: shortcuts.predict_by_colour(seen, train_labels[taken], evaluated, seed=seed),
+        COLOUR: shortcuts.predict_by_colour(seen, train_labels[taken], shortcuts.colour_batches(test.paths), seed=seed),
     }
     return [
         asdict(measurement)

@@ -1,6 +1,6 @@
 """Simple classifiers that see no shapes: what a model must beat before it can be said to have looked at the picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ N_BINS = 8  # Per colour channel.
 _THUMBNAIL_PX = 128
 _PATIENCE_S = 2.0  # Before progress is shown.
 _MAX_ITERATIONS = 2000
+_AT_ONCE = 1000  # Pictures whose colours are held.
 MAX_TRAIN = 20_000  # Pictures: the regression has few weights, and more would only take longer.
 
 
@@ -32,10 +33,18 @@ def colour_histogram(path: Path) -> np.ndarray:
 
 def colour_histograms(paths: Sequence[Path]) -> np.ndarray:
     """[n, N_BINS ** 3] float32 histograms of the pictures at `paths`."""
-    histograms = np.empty((len(paths), N_BINS**3), dtype=np.float32)
-    for row, path in enumerate(tqdm(paths, desc="Colour histograms", unit="image", delay=_PATIENCE_S, leave=False)):
-        histograms[row] = colour_histogram(path)
-    return histograms
+    return np.concatenate([np.empty((0, N_BINS**3), dtype=np.float32), *colour_batches(paths)])
+
+
+def colour_batches(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """The same, at most `_AT_ONCE` pictures at a time, so that many of them need no more room than few."""
+    with tqdm(total=len(paths), desc="Colour histograms", unit="image", delay=_PATIENCE_S, leave=False) as progress:
+        for start in range(0, len(paths), _AT_ONCE):
+            histograms = []
+            for path in paths[start : start + _AT_ONCE]:
+                histograms.append(colour_histogram(path).astype(np.float32))
+                progress.update()
+            yield np.stack(histograms)
 
 
 def some_of(labels: np.ndarray, n: int, *, seed: int) -> np.ndarray:
@@ -56,22 +65,19 @@ def some_of(labels: np.ndarray, n: int, *, seed: int) -> np.ndarray:
 
 
 def predict_by_colour(
-    train: np.ndarray, train_labels: np.ndarray, evaluated: np.ndarray, *, seed: int = 0
+    train: np.ndarray, train_labels: np.ndarray, evaluated: Iterable[np.ndarray], *, seed: int = 0
 ) -> np.ndarray:
     """[n] class ids that a logistic regression on colour histograms predicts for `evaluated`.
 
     Args:
         train: [n_train, D] histograms.
         train_labels: [n_train] class ids.
-        evaluated: [n, D] histograms.
+        evaluated: batches of histograms, [n, D] all together.
         seed: of the regression's solver.
     """
     regression = LogisticRegression(max_iter=_MAX_ITERATIONS, class_weight="balanced", random_state=seed)
-    return (
-        make_pipeline(StandardScaler(with_std=False), regression)
-        .fit(train * 10.0, train_labels)
-        .predict(evaluated * 10.0)
-    )
+    fitted = make_pipeline(StandardScaler(with_std=False), regression).fit(train * 10.0, train_labels)
+    return np.concatenate([fitted.predict(batch * 10.0) for batch in evaluated])
 
 
 def predict_majority(train_labels: np.ndarray, n: int) -> np.ndarray:

@@ -18,6 +18,18 @@ def test_a_histogram_counts_colours_whatever_their_place(tmp_path):
     assert not np.allclose(found[0], found[2], atol=0.1)
 
 
+def test_colours_are_predicted_the_same_a_few_at_a_time(tmp_path, monkeypatch):
+    for seed in range(10):
+        draw_picture(seed, colour=(200, 40, 90) if seed % 2 else (40, 90, 200)).save(tmp_path / f"{seed}.png")
+    paths, labels = sorted(tmp_path.iterdir()), np.arange(10) % 2
+    histograms = shortcuts.colour_histograms(paths)
+    monkeypatch.setattr(shortcuts, "_AT_ONCE", 3)
+    batches = list(shortcuts.colour_batches(paths))
+    assert [len(batch) for batch in batches] == [3, 3, 3, 1]
+    assert np.array_equal(np.concatenate(batches), histograms)
+    assert shortcuts.predict_by_colour(histograms, labels, batches).tolist() == labels.tolist()
+
+
 def test_of_many_pictures_some_are_taken_of_every_class_in_proportion():
     labels = np.repeat([0, 1, 2], [6000, 3000, 2])
     taken = shortcuts.some_of(labels, 900, seed=0)
