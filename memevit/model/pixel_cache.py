@@ -112,7 +112,7 @@ def _hashes(paths: list[Path], cache_dir: Path) -> list[str]:
             entry = [status.st_size, status.st_mtime_ns, files.sha256_of(path)]
         found[name] = entry
     if any(noted.get(name) != entry for name, entry in found.items()):
-        files.write_text(noted_path, json.dumps(noted | found, indent=0))
+        files.write_text(noted_path, json.dumps(noted | found))
     return [found[name][2] for name in names]
 
 
