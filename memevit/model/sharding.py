@@ -21,7 +21,7 @@ def give_memory(model: PreTrainedModel) -> None:
 
 
 def prepare(model: PreTrainedModel) -> None:
-    """Let accelerate divide `model` block by block where nothing else is asked for; without FSDP nothing changes.
+    """Let accelerate divide `model` block by block where nothing else is asked for.
 
     The other class that a ViT names, its embeddings, holds what accelerate 1.15 divides by itself, and it can't do so
     twice. Of a network without a place for those, such as ConvNeXt, it must not ask where they are.

@@ -39,7 +39,7 @@ from memevit.model import (
 from memevit.model.checkpoints import CheckpointKeeper
 from memevit.model.guard import GuardedTrainer
 from memevit.model.interruption import StopCallback, StopRequest
-from memevit.model.recipe import RecipeArguments
+from memevit.model.recipe import RecipeArguments, is_divided
 from memevit.model.transforms import Finish, PictureDataset, as_batch
 from memevit.model.tuner import FineTuner
 
@@ -118,7 +118,8 @@ def build_trainer(
         title: of the progress bar.
     """
     _keep_parameter_names(model)
-    sharding.prepare(model)
+    if is_divided(args):
+        sharding.prepare(model)
     feed.never_wait(args)
     precision.choose_attention(model, precision.BF16 if args.bf16 else precision.FP32, args.device)
 
