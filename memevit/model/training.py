@@ -286,9 +286,9 @@ def predict_logits(trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
     """[n, C] logits in single precision for every picture of `dataset`, in its order, each counted once.
 
     Training may compute in half precision; whoever loads the model computes in single precision, and so do the numbers
-    that we report.
+    that we report. Only where weights are divided they have the precision of the training: no process has them whole.
     """
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # Weights are divided: only the Trainer can run it.
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return np.asarray(trainer.predict(dataset).predictions, dtype=np.float64)
     accelerator = trainer.accelerator
     model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).to(accelerator.device).eval()
