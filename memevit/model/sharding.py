@@ -1,8 +1,10 @@
-"""What FSDP needs to know of an image classifier before it divides the weights among the processes."""
+"""Weights that FSDP divides among the processes: what it needs to know of an image classifier, and all in one place."""
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from memevit.model import anatomy
 
@@ -32,3 +34,17 @@ def prepare(model: PreTrainedModel) -> None:
         model.get_input_embeddings()
     except NotImplementedError:
         model.get_input_embeddings = lambda: None
+
+
+def whole(accelerator: Accelerator, model: nn.Module) -> PreTrainedModel:
+    """A copy of `model` with all its weights in single precision, on the device of every process.
+
+    Where training takes several devices for the gradients and their averages, one is enough to look at pictures.
+    """
+    weights = accelerator.get_state_dict(model)  # Whole in the first process only.
+    copied = AutoModelForImageClassification.from_config(model.config, dtype=torch.float32)
+    if accelerator.is_main_process:
+        copied.load_state_dict(weights)
+    copied.to(accelerator.device)
+    broadcast(copied.state_dict())  # Into the weights themselves.
+    return copied

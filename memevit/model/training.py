@@ -286,12 +286,16 @@ def predict_logits(trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
     """[n, C] logits in single precision for every picture of `dataset`, in its order, each counted once.
 
     Training may compute in half precision; whoever loads the model computes in single precision, and so do the numbers
-    that we report. Only where weights are divided they have the precision of the training: no process has them whole.
+    that we report.
     """
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if trainer.is_deepspeed_enabled:  # Weights are divided: only the Trainer can run it.
         return np.asarray(trainer.predict(dataset).predictions, dtype=np.float64)
     accelerator = trainer.accelerator
-    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).to(accelerator.device).eval()
+    if trainer.is_fsdp_enabled:
+        model = sharding.whole(accelerator, trainer.model)
+    else:
+        model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    model = model.to(accelerator.device).eval()
     found = []
     with torch.inference_mode():
         for batch in trainer.get_test_dataloader(dataset):
