@@ -82,10 +82,11 @@ def share_of_limit(found: dict[str, list[float]]) -> float:
     Args:
         found: images per second by side and round.
     """
-    limits = []
-    for decoded, computed in zip(found[DECODING], found[NETWORK], strict=True):
-        share_cores = best_device().type == "cpu"
-        limits.append(1 / (1 / decoded + 1 / computed) if share_cores else min(decoded, computed))
+    share_cores = best_device().type == "cpu"
+    limits = [
+        1 / (1 / decoded + 1 / computed) if share_cores else min(decoded, computed)
+        for decoded, computed in zip(found[DECODING], found[NETWORK], strict=True)
+    ]
     return round(statistics.median(rate / limit for rate, limit in zip(found[OURS], limits, strict=True)), 2)
 
 

@@ -262,19 +262,20 @@ def _check(recipe: RecipeArguments, args: FineTuningArguments, *, from_scratch: 
             "--from_scratch starts from random weights, which are worth nothing frozen: leave out --freeze, "
             "--lora_rank and --probe_first, or name a pretrained backbone with --model_name_or_path."
         )
-    needs_best = [
-        f"--{name}" for name, is_on in (("early_stopping", recipe.early_stopping > 0),
-                                        ("average_checkpoints", recipe.average_checkpoints > 1)) if is_on
-    ]  # fmt: skip
+    averages = recipe.average_checkpoints > 1
+    needs_best = _flags(early_stopping=recipe.early_stopping > 0, average_checkpoints=averages)
     if needs_best and not (args.load_best_model_at_end and args.metric_for_best_model):
         raise UserError(f"{needs_best[0]} compares checkpoints on validation: leave --load_best_model_at_end on.")
-    needs_whole = [
-        f"--{name}" for name, is_on in (("average_checkpoints", recipe.average_checkpoints > 1),
-                                        ("lora_rank", recipe.lora_rank), ("probe_first", recipe.probe_first),
-                                        ("freeze backbone", recipe.is_probe)) if is_on
-    ]  # fmt: skip
+    needs_whole = ["--freeze backbone"] if recipe.is_probe else []
+    needs_whole += _flags(lora_rank=recipe.lora_rank, probe_first=recipe.probe_first, average_checkpoints=averages)
     if needs_whole and is_divided(args):
-        raise UserError(f"{needs_whole[0]} needs whole weights in one place, and FSDP divides them: leave one out.")
+        instead = "set it to 1" if needs_whole[0] == "--average_checkpoints" else "leave it out"  # A preset may set it.
+        raise UserError(f"{needs_whole[0]} needs whole weights in one place, and FSDP divides them: {instead}.")
+
+
+def _flags(**is_on: object) -> list[str]:
+    """The names of those that are on, as flags."""
+    return [f"--{name}" for name, on in is_on.items() if on]
 
 
 def is_divided(args: TrainingArguments) -> bool:

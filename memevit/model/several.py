@@ -250,7 +250,7 @@ def _attempt(
         if files.is_disk_full(error):
             checkpoints.remove_unfinished(run_dir)
         raise
-    logits = {name: training.predict_logits(trainer, pictures[name]) for name in ("validation", "test")}
+    logits = training.predict_logits(trainer, {name: pictures[name] for name in ("validation", "test")})
     if run.kind == MODEL:
         training.save(trainer, image_processor, work_dir)
     return Outcome(logits, **sections)

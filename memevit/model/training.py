@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -282,25 +282,31 @@ def hardware(args: TrainingArguments) -> str:
     return name if args.device.type == "cpu" and args.world_size == 1 else f"{args.world_size} x {name}"
 
 
-def predict_logits(trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
-    """[n, C] logits in single precision for every picture of `dataset`, in its order, each counted once.
+def predict_logits(trainer: Trainer, datasets: Mapping[str, PictureDataset]) -> dict[str, np.ndarray]:
+    """[n, C] logits in single precision for every picture of each dataset, in its order, each counted once.
 
     Training may compute in half precision; whoever loads the model computes in single precision, and so do the numbers
     that we report.
     """
     if trainer.is_deepspeed_enabled:  # Weights are divided: only the Trainer can run it.
-        return np.asarray(trainer.predict(dataset).predictions, dtype=np.float64)
+        return {
+            name: np.asarray(trainer.predict(dataset).predictions, dtype=np.float64)
+            for name, dataset in datasets.items()
+        }
     accelerator = trainer.accelerator
     if trainer.is_fsdp_enabled:
         model = sharding.whole(accelerator, trainer.model)
     else:
-        model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    model = model.to(accelerator.device).eval()
+        model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).to(accelerator.device)
+    return {name: _logits(model.eval(), trainer, dataset) for name, dataset in datasets.items()}
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel, trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
     found = []
-    with torch.inference_mode():
-        for batch in trainer.get_test_dataloader(dataset):
-            logits = model(pixel_values=trainer.finished(batch)["pixel_values"]).logits
-            found.append(accelerator.gather_for_metrics(logits).float())
+    for batch in trainer.get_test_dataloader(dataset):
+        logits = model(pixel_values=trainer.finished(batch)["pixel_values"]).logits
+        found.append(trainer.accelerator.gather_for_metrics(logits).float())
     return torch.cat(found).cpu().double().numpy()  # Not batch by batch, for each copy waits for the device.
 
 
