@@ -143,14 +143,13 @@ def _n_seeds(by_column: dict[tuple[str, str], dict[str, float]]) -> str:
 def scaling_table() -> str:
     """Milliseconds per picture and peak memory, from a thousand pictures on."""
     found = json.loads((RESULTS / "scaling_cpu.json").read_text(encoding="utf-8"))
-    lines = [
-        "| pictures | processes | prepare, ms | decode once, ms | an epoch, ms | memory to prepare | to train |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    steps = ("prepare", "sort", "decode once", "an epoch")
+    columns = ["pictures", "processes", *(f"{step}, ms" for step in steps), "memory to prepare", "to sort", "to train"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in found["rows"]:
-        times = (row["prepare"]["seconds"], row["cache_s"], row["epoch_s"])
+        times = (row["prepare"]["seconds"], row["sort"]["seconds"], row["cache_s"], row["epoch_s"])
         cells = [f"{1000 * seconds / row['n']:.2f}" for seconds in times]
-        cells += [f"{one['peak_mb']:,.0f} MB" for one in (row["prepare"], row["train"])]
+        cells += [f"{row[name]['peak_mb']:,.0f} MB" for name in ("prepare", "sort", "train")]
         lines.append(f"| {row['n']:,} | {row['processes']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

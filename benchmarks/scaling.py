@@ -3,9 +3,10 @@
     python -m benchmarks.scaling
     python -m benchmarks.scaling --sizes 500 2000 --processes 1 2
 
-For every number of pictures: data_prep.py, then finetune_vit.py for one epoch with a small network, each in a process
-of its own; then the largest again with the other numbers of processes. Prints milliseconds per picture and the peak
-memory of all processes together, without mapped files (Linux only), and writes benchmarks/results/scaling_DEVICE.json.
+For every number of pictures: data_prep.py, sort_memes.py, and finetune_vit.py for one epoch, with a small network, each
+in a process of its own; then the largest is trained again by the other numbers of processes. Prints milliseconds per
+picture and the peak memory of all processes together, without mapped files (Linux only), and writes
+benchmarks/results/scaling_DEVICE.json.
 """
 
 import json
@@ -45,19 +46,24 @@ class ScalingBenchmarkArguments:
 def main(args: ScalingBenchmarkArguments) -> None:
     """Measure every size with one process, then the largest with more."""
     memory.require_proc()
-    table = [["pictures", "processes", "prepare ms", "cache ms", "epoch ms", "prepare MB", "train MB"]]
+    table = [["pictures", "processes", "prepare ms", "sort ms", "cache ms", "epoch ms", "prepare MB", "sort MB",
+              "train MB"]]  # fmt: skip
     rows = []
+    backbone = timing.write_backbone(args.model, args.work_dir, image_size=args.image_size, n_layers=2)
+    sorter, rows_path = timing.with_head(backbone, args.work_dir), args.work_dir / "rows.csv"
     for n in args.sizes:
         source, dataset = args.work_dir / f"source-{n}", args.work_dir / f"prepared-{n}"
         draw(source, n, args.side_px)
         shutil.rmtree(dataset, ignore_errors=True)  # Else there would be nothing to prepare.
         prepare = _measured([sys.executable, ROOT / "data_prep.py", "--source", source, "--output_dir", dataset])
+        sort = _measured([sys.executable, ROOT / "sort_memes.py", "--model", sorter, "--output", rows_path, source])
         for n_processes in args.processes if n == max(args.sizes) else args.processes[:1]:
-            row = {"n": n, "processes": n_processes, "prepare": prepare, **_trained(dataset, n_processes, args)}
+            train = _trained(dataset, backbone, n_processes, args)
+            row = {"n": n, "processes": n_processes, "prepare": prepare, "sort": sort, **train}
             rows.append(row)
-            times = (prepare["seconds"], row["cache_s"], row["epoch_s"])
+            times = (prepare["seconds"], sort["seconds"], row["cache_s"], row["epoch_s"])
             cells = [f"{1000 * seconds / n:.2f}" for seconds in times]
-            peaks = [f"{one['peak_mb']:.0f}" for one in (prepare, row["train"])]
+            peaks = [f"{one['peak_mb']:.0f}" for one in (prepare, sort, row["train"])]
             table.append([str(n), str(n_processes), *cells, *peaks])
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     content = {"benchmark": "scaling", "settings": settings, "rows": rows, "cores": n_cores(), **timing.environment()}
@@ -75,11 +81,10 @@ def draw(folder: Path, n: int, side_px: int) -> None:
             Image.fromarray(levels).resize((side_px, side_px), Image.Resampling.BICUBIC).save(path, quality=85)
 
 
-def _trained(dataset: Path, n_processes: int, args: ScalingBenchmarkArguments) -> dict:
+def _trained(dataset: Path, backbone: Path, n_processes: int, args: ScalingBenchmarkArguments) -> dict:
     """Seconds of the cache and of one epoch with its evaluations, and time and memory of the run."""
     stages_path, model_dir = args.work_dir / "stages.json", args.work_dir / "model"
     shutil.rmtree(dataset.with_name(f"{dataset.name}.cache"), ignore_errors=True)
-    backbone = timing.write_backbone(args.model, args.work_dir, image_size=args.image_size, n_layers=2)
     launch = ["-m", "benchmarks.time_to_result"]
     if n_processes > 1:
         # What accelerate calls processes that talk to one another, on a processor too.

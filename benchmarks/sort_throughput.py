@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
+from transformers import AutoImageProcessor, pipeline
 
 from benchmarks import timing
 from memevit import cli, cores
@@ -48,7 +48,9 @@ def main(args: SortBenchmarkArguments) -> None:
     paths = timing.draw_memes(args.work_dir / f"memes-{args.width_px}", args.n_images, size=size)
     rows, table = [], [["model", "side", "images/s", "times as fast as the loop", "share of the limit"]]
     for model in args.models:
-        folder = with_head(timing.write_backbone(model, args.work_dir, image_size=args.image_size), args.work_dir)
+        folder = timing.with_head(
+            timing.write_backbone(model, args.work_dir, image_size=args.image_size), args.work_dir
+        )
         found = timing.in_turns(sides(folder, paths, args.batch_size), args.repeats)
         for side, rates in found.items():
             faster, share = timing.ratio(found, side, LOOP), share_of_limit(found) if side == OURS else None
@@ -66,14 +68,6 @@ def main(args: SortBenchmarkArguments) -> None:
     settings = {"n_images": args.n_images, "size_px": size, "batch_size": args.batch_size, "repeats": args.repeats}
     content = {"benchmark": "sort_throughput", "settings": settings, "rows": rows, **timing.environment()}
     timing.publish("sort_throughput", content, table, args.output)
-
-
-def with_head(folder: Path, work_dir: Path) -> Path:
-    """A copy of a backbone with a head, for nothing is sorted without one; what it says does not matter here."""
-    path = work_dir / f"{folder.name}-with-head"
-    AutoModelForImageClassification.from_pretrained(folder).save_pretrained(path)
-    AutoImageProcessor.from_pretrained(folder).save_pretrained(path)
-    return path
 
 
 def share_of_limit(found: dict[str, list[float]]) -> float:

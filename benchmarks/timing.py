@@ -8,7 +8,9 @@ import os
 import random
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,10 @@ import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import AutoImageProcessor, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from memevit import files, results
+from memevit import cores, files, results
 from memevit.data.sample import maze, memes, village
 from memevit.model import inference
 
@@ -38,25 +40,33 @@ _VITS = {
 def draw_memes(folder: Path, n: int, *, size: tuple[int, int] = FULL_HD, seed: int = 0) -> list[Path]:
     """`n` different memes of two classes, each fourth a PNG, in class folders; those that are there stay."""
     grain = np.random.default_rng(seed).integers(-9, 10, (size[1] * 2, size[0] * 2, 1), dtype=np.int16)
-    paths = []
-    for number in tqdm(range(n), desc="Drawing", unit="image", mininterval=0.5):
-        class_name = list(CLASSES)[number % 2]
-        path = folder / class_name / f"{number:06}.{'png' if number % _PNG_EVERY == 3 else 'jpg'}"
-        paths.append(path)
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rng = random.Random(f"{seed}/{number}")
-        small = memes.Idea(CLASSES[class_name], class_name, rng, rng).scene(rng, tuple(s // _DRAWN_SHARE for s in size))
-        left, top = rng.randrange(size[0]), rng.randrange(size[1])
-        levels = np.asarray(small.convert("RGB").resize(size, Image.Resampling.BILINEAR), dtype=np.int16)
-        levels = levels + grain[top : top + size[1], left : left + size[0]]
-        partial = path.with_name(f".{path.name}")
-        options = {"compress_level": 3} if path.suffix == ".png" else {"quality": 88}
-        image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
-        image.save(partial, "PNG" if path.suffix == ".png" else "JPEG", **options)
-        partial.rename(path)
+    names = list(CLASSES)
+    paths = [
+        folder / names[number % 2] / f"{number:06}.{'png' if number % _PNG_EVERY == 3 else 'jpg'}"
+        for number in range(n)
+    ]
+    missing = [(number, path) for number, path in enumerate(paths) if not path.exists()]
+    with ThreadPoolExecutor(cores.n_cores()) as pool:  # Pillow and NumPy let other threads work meanwhile.
+        drawn = pool.map(lambda one: _draw_meme(one[1], random.Random(f"{seed}/{one[0]}"), grain), missing)
+        deque(tqdm(drawn, total=len(missing), desc="Drawing", unit="image", mininterval=0.5), maxlen=0)
     return paths
+
+
+def _draw_meme(path: Path, rng: random.Random, grain: np.ndarray) -> None:
+    """A meme of the class that its folder is named after, under `grain` [2 H, 2 W, 1]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (grain.shape[1] // 2, grain.shape[0] // 2)
+    class_name = path.parent.name
+    small = memes.Idea(CLASSES[class_name], class_name, rng, rng).scene(rng, tuple(s // _DRAWN_SHARE for s in size))
+    left, top = rng.randrange(size[0]), rng.randrange(size[1])
+    levels = np.asarray(small.convert("RGB").resize(size, Image.Resampling.BILINEAR), dtype=np.int16)
+    levels = levels + grain[top : top + size[1], left : left + size[0]]
+    partial = path.with_name(f".{path.name}")
+    options = {"compress_level": 3} if path.suffix == ".png" else {"quality": 88}
+    Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(
+        partial, "PNG" if path.suffix == ".png" else "JPEG", **options
+    )
+    partial.rename(path)
 
 
 def write_backbone(name: str, folder: Path, *, image_size: int = 224, n_layers: int = 12) -> Path:
@@ -69,6 +79,14 @@ def write_backbone(name: str, folder: Path, *, image_size: int = 224, n_layers: 
         config = ViTConfig(image_size=image_size, num_hidden_layers=n_layers, num_labels=len(CLASSES), **_VITS[name])
         ViTForImageClassification(config).save_pretrained(path)
         ViTImageProcessorPil(size={"height": image_size, "width": image_size}).save_pretrained(path)
+    return path
+
+
+def with_head(folder: Path, work_dir: Path) -> Path:
+    """A copy of a backbone with a head, for nothing is sorted without one; what it says does not matter here."""
+    path = work_dir / f"{folder.name}-with-head"
+    AutoModelForImageClassification.from_pretrained(folder).save_pretrained(path)
+    AutoImageProcessor.from_pretrained(folder).save_pretrained(path)
     return path
 
 
@@ -86,13 +104,17 @@ def ratio(found: dict[str, list[float]], one: str, other: str) -> float:
     return round(statistics.median(a / b for a, b in zip(found[one], found[other], strict=True)), 2)
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, *, side: int = 2048, seconds: float = 1.0) -> float:
-    """Floating-point operations per second of a product of two square matrices: what the device can do at best."""
+def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.0) -> float:
+    """Floating-point operations per second of a product of two square matrices: what the device can do at best.
+
+    An accelerator needs larger ones, and several in a row, to be busy with nothing but the product.
+    """
+    side, n = (2048, 1) if device.type == "cpu" else (8192, 10)
     one, other = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
+    wait_for(device)
     best, started = 0.0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         start = time.perf_counter()
-        n = 20 if device.type == "cuda" else 1
         for _ in range(n):
             one @ other
         wait_for(device)

@@ -1,15 +1,17 @@
 """How fast training is, and how much of the device it uses.
 
     python -m benchmarks.train_throughput
-    python -m benchmarks.train_throughput --models vit-b --batch_size 256 --n_images 4096 --bf16
+    python -m benchmarks.train_throughput --models vit-b --batch_size 256 --n_images 4096 --n_steps 16 --bf16
 
-Three sides per model: (a) our path, levels from the cache, finished on the device; (b) the plain Trainer on full-size
-files with Pillow transforms in workers; (c) our model step alone on one batch that stays on the device: the limit.
-Prints images/s and the share of the device's measured matrix-product rate (model FLOPs utilisation), and writes
-benchmarks/results/train_throughput_DEVICE.json.
+Four sides per model: (a) our path, levels from the cache, finished on the device; (b) the plain Trainer on full-size
+files with Pillow transforms in workers; (c) our model step alone on one batch that stays on the device: the limit; (d)
+our batches alone, finished but seen by no model. Prints images/s and the share of the device's measured matrix-product
+rate (model FLOPs utilisation), and writes benchmarks/results/train_throughput_DEVICE.json.
 """
 
 import logging
+import math
+import os
 import shutil
 import statistics
 import time
@@ -37,8 +39,14 @@ from memevit.model import recipe, training
 from memevit.model.inference import best_device
 from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels
 
-SIDES = {"ours": "(a) our path", "plain": "(b) plain Trainer", "limit": "(c) model step alone"}
+SIDES = {
+    "ours": "(a) our path",
+    "plain": "(b) plain Trainer",
+    "limit": "(c) model step alone",
+    "feed": "(d) our batches alone",
+}
 _WARM_UP_STEPS = 2
+_FEED_S = 2.0
 
 
 @dataclass
@@ -53,6 +61,7 @@ class TrainBenchmarkArguments:
     repeats: int = field(default=3, metadata={"help": "Rounds; the median counts."})
     batch_size: int = field(default=16, metadata={"help": "Pictures per step."})
     bf16: bool = field(default=False, metadata={"help": "Mixed precision with bf16."})
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the model of (a) and (c)."})
     width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the pictures."})
     image_size: int = field(default=224, metadata={"help": "Side that the models named above see."})
     num_proc: int | None = field(default=None, metadata={"help": "Loader workers of (b); one per core by default."})
@@ -61,15 +70,15 @@ class TrainBenchmarkArguments:
 
 
 class Clock(TrainerCallback):
-    """Time from the end of the warm-up to the end of the last step."""
+    """Time from the end of a warm-up of so many steps to the end of the last step."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, n_warm_up: int) -> None:
+        self._device, self._n_warm_up = device, n_warm_up
         self.start = self.end = 0.0
 
     def on_step_end(self, args: TrainingArguments, state: object, control: object, **kwargs: object) -> None:
         """Wait for the device only where the time is read."""
-        if state.global_step in (_WARM_UP_STEPS, state.max_steps):
+        if state.global_step in (self._n_warm_up, state.max_steps):
             timing.wait_for(self._device)
             self.start, self.end = (self.start or time.perf_counter()), time.perf_counter()
 
@@ -88,13 +97,18 @@ def main(args: TrainBenchmarkArguments) -> None:
         found = timing.in_turns(sides, args.repeats)
         rates.append(timing.matmul_rate(device, dtype))
         for side, per_s in found.items():
-            utilisation = statistics.median(per_s) * flops / statistics.mean(rates)
+            used = None if side == "feed" else statistics.median(per_s) * flops / statistics.mean(rates)
             of_limit, of_plain = timing.ratio(found, side, "limit"), timing.ratio(found, side, "plain")
             rows.append(
-                {"model": name, "side": SIDES[side], "images_per_s": per_s, "utilisation": round(utilisation, 3),
+                {"model": name, "side": SIDES[side], "images_per_s": per_s, "utilisation": used and round(used, 3),
                  "share_of_limit": of_limit, "times_plain": of_plain, "flops_per_image": flops, "matmul_rates": rates}
             )  # fmt: skip
-            cells = (f"{statistics.median(per_s):.1f}", f"{utilisation:.1%}", f"{of_limit:.2f}", f"{of_plain:.2f}")
+            cells = (
+                f"{statistics.median(per_s):.1f}",
+                f"{used:.1%}" if used else "",
+                f"{of_limit:.2f}",
+                f"{of_plain:.2f}",
+            )
             table.append([name, SIDES[side], *cells])
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     content = {"benchmark": "train_throughput", "settings": settings, "rows": rows, **timing.environment(device)}
@@ -120,48 +134,75 @@ def sides_of(
             problem_type="single_label_classification",
         )  # fmt: skip
 
-    def ours() -> Trainer:
-        own = trainer_arguments(args)
+    def ours() -> training.PictureTrainer:
+        own = trainer_arguments(args, args.n_steps, torch_compile=args.torch_compile)
         chosen = recipe.complete(recipe.RecipeArguments(), own, from_scratch=True)
-        return training.build_trainer(
+        trainer = training.build_trainer(
             model(), processor, own, chosen, train=cached, validation=cached, finish=finish,
             compute_metrics=lambda predicted, true: {},
         )  # fmt: skip
-
-    def usual() -> Trainer:
-        workers = {"dataloader_num_workers": args.num_proc or cores.n_cores(), "dataloader_persistent_workers": True}
-        return Trainer(model(), trainer_arguments(args, **workers), train_dataset=plain)
+        os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)  # By which the next Trainer would be compiled too.
+        return trainer
 
     sides = {
-        "ours": lambda: throughput(ours(), args),
-        "plain": lambda: throughput(usual(), args),
+        "ours": lambda: throughput(ours(), _WARM_UP_STEPS),
+        "plain": lambda: plain_throughput(model(), plain, args),
         "limit": lambda: resident(model(), processor, args),
+        "feed": lambda: feeding(ours()),
     }
     return sides, training_flops(model(), shown.size)
 
 
-def trainer_arguments(args: TrainBenchmarkArguments, **more: object) -> TrainingArguments:
+def trainer_arguments(args: TrainBenchmarkArguments, n_steps: int, **more: object) -> TrainingArguments:
     """Those of a run that only trains."""
     return TrainingArguments(
-        output_dir=str(args.work_dir / "trainer"), max_steps=args.n_steps, per_device_train_batch_size=args.batch_size,
+        output_dir=str(args.work_dir / "trainer"), max_steps=n_steps, per_device_train_batch_size=args.batch_size,
         bf16=args.bf16, report_to="none", save_strategy="no", logging_steps=10_000, remove_unused_columns=False,
         disable_tqdm=True, dataloader_drop_last=True, dataloader_pin_memory=torch.cuda.is_available(), **more,
     )  # fmt: skip
 
 
-def throughput(trainer: Trainer, args: TrainBenchmarkArguments) -> float:
+def throughput(trainer: Trainer, n_warm_up: int) -> float:
     """Images per second of a Trainer after the warm-up."""
-    clock = Clock(trainer.args.device)
+    clock = Clock(trainer.args.device, n_warm_up)
     trainer.add_callback(clock)
     trainer.train()
     shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
-    return (args.n_steps - _WARM_UP_STEPS) * args.batch_size / (clock.end - clock.start)
+    return (trainer.args.max_steps - n_warm_up) * trainer.args.train_batch_size / (clock.end - clock.start)
+
+
+def plain_throughput(model: PreTrainedModel, pictures: PlainDataset, args: TrainBenchmarkArguments) -> float:
+    """Images per second of the plain Trainer, once its loader runs steadily.
+
+    Each worker makes a whole batch, so all of them come to their first one together: only whole rounds count.
+    """
+    n_workers = args.num_proc or cores.n_cores()
+    n_warm_up = max(_WARM_UP_STEPS, n_workers)
+    n_steps = n_warm_up + n_workers * math.ceil((args.n_steps - _WARM_UP_STEPS) / n_workers)
+    workers = {"dataloader_num_workers": n_workers, "dataloader_persistent_workers": True}
+    return throughput(Trainer(model, trainer_arguments(args, n_steps, **workers), train_dataset=pictures), n_warm_up)
+
+
+def feeding(trainer: training.PictureTrainer) -> float:
+    """Images per second of batches that are ready for the model; the first epoch is not counted."""
+    device, loader = trainer.args.device, trainer.get_train_dataloader()
+    n_images, start = 0, 0.0
+    while not start or time.perf_counter() - start < _FEED_S:
+        batches = iter(loader)
+        while batch := trainer.get_batch_samples(batches, 1, device)[0]:
+            n_images += len(trainer.finished(batch[0])["labels"])
+        timing.wait_for(device)
+        if not start:
+            n_images, start = 0, time.perf_counter()
+    return n_images / (time.perf_counter() - start)
 
 
 def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainBenchmarkArguments) -> float:
     """Images per second of forward, backward and optimizer on one batch that is there already."""
     device = best_device()
     model.to(device).train()
+    if args.torch_compile:
+        model.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     height, width = Pixels.of(processor).size
     values = torch.randn(args.batch_size, 3, height, width, device=device)

@@ -1,5 +1,6 @@
 """Keeps the device fed: batches are finished on it, and no step makes the host wait for it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,6 +26,25 @@ class FinishingTrainer(Trainer):
     def __init__(self, *args: Any, finish: Finish, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._finish = finish
+        self._copies = torch.cuda.Stream(self.args.device) if _copies_ahead(self.args) else None
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], torch.Tensor | int | None]:
+        """The next batches, on the device, and how many pictures they have.
+
+        They are copied in a stream of their own, while the device still computes the steps before.
+        """
+        if self._copies is None:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+        with torch.cuda.stream(self._copies):
+            batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        computing = torch.cuda.current_stream(device)
+        computing.wait_stream(self._copies)
+        for value in [n_items, *(value for batch in batches for value in batch.values())]:
+            if isinstance(value, torch.Tensor):
+                value.record_stream(computing)  # Else a later batch could take its memory too early.
+        return batches, n_items
 
     def finished(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch of the loader as the model takes it, on its device."""
@@ -56,5 +76,10 @@ def never_wait(args: TrainingArguments) -> None:
     The filter looks at the loss of each step, and a copy that blocks waits for all the work before it.
     """
     args.logging_nan_inf_filter = False
-    if args.dataloader_pin_memory and torch.cuda.is_available():
+    if _copies_ahead(args):
         args.accelerator_config.non_blocking = True
+
+
+def _copies_ahead(args: TrainingArguments) -> bool:
+    """Whether batches come to the device without anybody waiting: from pinned memory, which only CUDA has here."""
+    return args.device.type == "cuda" and args.dataloader_pin_memory

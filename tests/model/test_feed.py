@@ -198,6 +198,56 @@ def test_only_the_first_batch_takes_constants_to_the_device(shown):
     assert moved[1:] == [0, 0]
 
 
+class Stream:
+    """Stands for a queue of work of a GPU: notes what enters it and what it waits for."""
+
+    def __init__(self, name, log):
+        self.name, self._log = name, log
+
+    def __enter__(self):
+        self._log.append(f"in {self.name}")
+
+    def __exit__(self, *raised):
+        self._log.append(f"out of {self.name}")
+
+    def wait_stream(self, other):
+        self._log.append(f"{self.name} waits for {other.name}")
+
+
+def test_batches_are_copied_beside_the_computation_which_waits_for_them_alone(
+    pictures, shown, tiny_backbone, tmp_path, monkeypatch
+):
+    log = []
+    copies, computing = Stream("copies", log), Stream("computing", log)
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=2, gradient_accumulation_steps=2)
+    trainer._copies = copies
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+    held = []
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: held.append((tensor, stream)))
+    loader = trainer.get_train_dataloader()
+    batches, n_items = trainer.get_batch_samples(iter(loader), 2, trainer.args.device)
+    assert log == ["in copies", "out of copies", "computing waits for copies"]
+    assert len(batches) == 2
+    assert int(n_items) == 32
+    wanted = {id(n_items)} | {id(value) for batch in batches for value in batch.values()}
+    assert {id(tensor) for tensor, _ in held} == wanted
+    assert all(stream is computing for _, stream in held)
+    trainer.train()
+    assert log.count("computing waits for copies") == 3  # Once per optimizer step, and above.
+
+
+@pytest.mark.parametrize(
+    ("kind", "pinned", "expected"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
+)
+def test_only_pinned_memory_is_copied_without_waiting(tmp_path, monkeypatch, kind, pinned, expected):
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    args.dataloader_pin_memory = pinned
+    monkeypatch.setattr(TrainingArguments, "device", torch.device(kind))
+    feed.never_wait(args)
+    assert bool(args.accelerator_config.non_blocking) == expected
+
+
 def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
     dataset = pictures["cached"]["train"]
     callback = feed.EpochCallback(dataset)
