@@ -46,14 +46,37 @@ def backbone_table() -> str:
 def speed_table() -> str:
     """What the speed benchmarks found on a processor and on a GPU, against the usual way in the same run."""
     lines = ["| what | network | device | ours | the usual way | times as fast |", "|---|---|---|---|---|---|"]
-    for device, title in (("cpu", "processor"), ("cuda", "GPU")):
+    for device, title in DEVICES.items():
         for name, rows_of in SPEED.items():
-            path = RESULTS / f"{name}_{device}.json"
-            found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            found = _measured(name, device)
             rows = rows_of(found) if found else [("", "", "not measured", "")]
             where = found["device"] if found else title
             lines += [f"| {WORK[name]} | {row[0]} | {where} | {' | '.join(row[1:])} |" for row in rows]
     return "\n".join(lines)
+
+
+def limits_table() -> str:
+    """How near training and sorting come to what pictures alone and the network alone allow."""
+    columns = ["what", "network", "device", "ours", "pictures alone", "network alone", "share of the limit",
+               "share of matrix products"]  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for device in DEVICES:
+        for name, sides in LIMITS.items():
+            found = _measured(name, device) or {"rows": []}
+            rows = {(row["model"], row["side"]): row for row in found["rows"]}
+            for model in dict.fromkeys(model for model, _ in rows):
+                rates = [_median(rows[model, side]["images_per_s"]) for side in sides]
+                ours = rows[model, sides[0]]
+                used = f"{ours['utilisation']:.0%}" if "utilisation" in ours else ""
+                cells = [WORK[name], Path(model).name, found["device"], *rates, f"{ours['share_of_limit']:.2f}", used]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _measured(name: str, device: str) -> dict[str, Any] | None:
+    """What a speed benchmark found on a kind of device; None where it was not run."""
+    path = RESULTS / f"{name}_{device}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _train_rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -93,6 +116,11 @@ WORK = {
     "train_throughput": "training, images/s",
     "sort_throughput": "sorting full-HD files, images/s",
     "time_to_result": "from the command to the model, s",
+}
+DEVICES = {"cpu": "processor", "cuda": "GPU"}
+LIMITS = {  # Ours, pictures alone, network alone.
+    "train_throughput": ("(a) our path", "(d) our batches alone", "(c) model step alone"),
+    "sort_throughput": ("sort_memes", "decoding alone", "network alone"),
 }
 SPEED = {"train_throughput": _train_rows, "sort_throughput": _sort_rows, "time_to_result": _result_rows}
 
@@ -156,7 +184,12 @@ def scaling_table() -> str:
 
 PAGES = {
     "README.md": {"demo": demo_table, "backbone": backbone_table, "speed": speed_table},
-    "docs/training.md": {"reference": reference_table, "recipe": recipe_table, "scaling": scaling_table},
+    "docs/training.md": {
+        "reference": reference_table,
+        "recipe": recipe_table,
+        "limits": limits_table,
+        "scaling": scaling_table,
+    },
 }
 
 

@@ -21,7 +21,6 @@ from memevit import cli, cores
 from memevit.model import decoding
 from memevit.model.inference import Classifier, best_device
 from memevit.model.transforms import Pixels
-from memevit.pixels import load_image
 
 OURS, LOOP, DECODING, NETWORK = "sort_memes", "pipeline, one by one", "decoding alone", "network alone"
 
@@ -90,7 +89,7 @@ def sides(folder: Path, paths: list[Path], batch_size: int) -> dict:
     classify = pipeline("image-classification", model=str(folder), device=device)
     names, n_processes = [str(path) for path in paths], cores.n_cores()
     shown = Pixels.of(AutoImageProcessor.from_pretrained(folder))
-    decoded = [(path, shown.render(load_image(path))) for path in paths]
+    decoded = list(decoding.decoded(paths, shown.render, n_processes=n_processes))
 
     def exhaust(results) -> None:
         assert len(list(results)) == len(paths)

@@ -150,6 +150,7 @@ def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir
     for one in watched:
         stages.watch(*one)
     flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    flags += ["--precision", "bf16" if options["bf16"] else "fp32"]  # That of the other side.
     if not torch.accelerator.is_available():
         flags.append("--use_cpu")  # What several processes on a processor must be told.
     argv = ["--dataset", dataset, "--model_name_or_path", backbone, "--output_dir", model_dir, "--overwrite", *flags]

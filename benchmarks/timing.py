@@ -23,7 +23,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from memevit import cores, files, results
 from memevit.data.sample import maze, memes, village
-from memevit.model import inference
+from memevit.model import inference, precision
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = {"doom": maze.corridor, "animal_crossing": village.village}
@@ -95,6 +95,7 @@ def in_turns(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, l
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, measure in sides.items():
+            precision.free_memory()
             found[name].append(measure())
     return found
 
@@ -111,21 +112,15 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.
     """
     side, n = (2048, 1) if device.type == "cpu" else (8192, 10)
     one, other = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
-    wait_for(device)
+    precision.wait_for(device)
     best, started = 0.0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         start = time.perf_counter()
         for _ in range(n):
             one @ other
-        wait_for(device)
+        precision.wait_for(device)
         best = max(best, 2 * side**3 * n / (time.perf_counter() - start))
     return best
-
-
-def wait_for(device: torch.device) -> None:
-    """Return when the device has done its work."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How fast training is, and how much of the device it uses.
 
     python -m benchmarks.train_throughput
-    python -m benchmarks.train_throughput --models vit-b --batch_size 256 --n_images 4096 --n_steps 16 --bf16
+    python -m benchmarks.train_throughput --models vit-b --bf16 --batch_size 128 --n_images 6144 --n_steps 34
 
 Four sides per model: (a) our path, levels from the cache, finished on the device; (b) the plain Trainer on full-size
 files with Pillow transforms in workers; (c) our model step alone on one batch that stays on the device: the limit; (d)
@@ -25,6 +25,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
     PreTrainedModel,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -35,7 +36,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from benchmarks import timing
 from benchmarks.plain_trainer import PlainDataset
 from memevit import cli, cores
-from memevit.model import recipe, training
+from memevit.model import precision, recipe, training
 from memevit.model.inference import best_device
 from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels
 
@@ -79,7 +80,7 @@ class Clock(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: object, control: object, **kwargs: object) -> None:
         """Wait for the device only where the time is read."""
         if state.global_step in (self._n_warm_up, state.max_steps):
-            timing.wait_for(self._device)
+            precision.wait_for(self._device)
             self.start, self.end = (self.start or time.perf_counter()), time.perf_counter()
 
 
@@ -135,7 +136,8 @@ def sides_of(
         )  # fmt: skip
 
     def ours() -> training.PictureTrainer:
-        own = trainer_arguments(args, args.n_steps, torch_compile=args.torch_compile)
+        usual_log = recipe.FineTuningArguments.logging_steps  # Each line waits for the device.
+        own = trainer_arguments(args, args.n_steps, torch_compile=args.torch_compile, logging_steps=usual_log)
         chosen = recipe.complete(recipe.RecipeArguments(), own, from_scratch=True)
         trainer = training.build_trainer(
             model(), processor, own, chosen, train=cached, validation=cached, finish=finish,
@@ -157,7 +159,7 @@ def trainer_arguments(args: TrainBenchmarkArguments, n_steps: int, **more: objec
     """Those of a run that only trains."""
     return TrainingArguments(
         output_dir=str(args.work_dir / "trainer"), max_steps=n_steps, per_device_train_batch_size=args.batch_size,
-        bf16=args.bf16, report_to="none", save_strategy="no", logging_steps=10_000, remove_unused_columns=False,
+        bf16=args.bf16, report_to="none", save_strategy="no", remove_unused_columns=False,
         disable_tqdm=True, dataloader_drop_last=True, dataloader_pin_memory=torch.cuda.is_available(), **more,
     )  # fmt: skip
 
@@ -166,6 +168,7 @@ def throughput(trainer: Trainer, n_warm_up: int) -> float:
     """Images per second of a Trainer after the warm-up."""
     clock = Clock(trainer.args.device, n_warm_up)
     trainer.add_callback(clock)
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     return (trainer.args.max_steps - n_warm_up) * trainer.args.train_batch_size / (clock.end - clock.start)
@@ -191,7 +194,7 @@ def feeding(trainer: training.PictureTrainer) -> float:
         batches = iter(loader)
         while batch := trainer.get_batch_samples(batches, 1, device)[0]:
             n_images += len(trainer.finished(batch[0])["labels"])
-        timing.wait_for(device)
+        precision.wait_for(device)
         if not start:
             n_images, start = 0, time.perf_counter()
     return n_images / (time.perf_counter() - start)
@@ -210,7 +213,7 @@ def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainB
     start = 0.0
     for step in range(args.n_steps):
         if step == _WARM_UP_STEPS:
-            timing.wait_for(device)
+            precision.wait_for(device)
             start = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=args.bf16):
             loss = model(pixel_values=values, labels=labels).loss
@@ -218,7 +221,7 @@ def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainB
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    timing.wait_for(device)
+    precision.wait_for(device)
     return (args.n_steps - _WARM_UP_STEPS) * args.batch_size / (time.perf_counter() - start)
 
 

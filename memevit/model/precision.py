@@ -138,15 +138,16 @@ def _median_seconds(action: Callable[[], None], device: torch.device) -> float:
     action()  # The first one also allocates and chooses kernels.
     found: list[float] = []
     while len(found) < _N_TIMED and sum(found) < _MAX_TIMED_S:
-        _wait(device)
+        wait_for(device)
         start = time.perf_counter()
         action()
-        _wait(device)
+        wait_for(device)
         found.append(time.perf_counter() - start)
     return statistics.median(found)
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

@@ -176,9 +176,11 @@ def _timed(
 ) -> Plan:
     largest = _CPU_SAMPLE if args.device.type == "cpu" else plan.batch_size
     n_sample = min(counts["train"], plan.batch_size, largest)
-    load(1)  # The first one also chooses kernels.
+    load(n_sample)  # The first time also allocates and chooses kernels.
+    precision.wait_for(args.device)
     start = time.perf_counter()
     pictures = load(n_sample)
+    precision.wait_for(args.device)
     load_s = (time.perf_counter() - start) / n_sample
     while True:
         try:
@@ -191,9 +193,9 @@ def _timed(
                 raise
         plan = plan.halved()
         precision.free_memory()
-    # Pictures are loaded between the steps, or meanwhile by other processes.
-    n_workers = args.dataloader_num_workers
-    both = (lambda own: max(own, load_s / n_workers)) if n_workers else (lambda own: own + load_s)
+    # Pictures are loaded between the steps, or meanwhile: by other processes, or while an accelerator computes.
+    n_loaders = args.dataloader_num_workers or (args.device.type != "cpu")
+    both = (lambda own: max(own, load_s / n_loaders)) if n_loaders else (lambda own: own + load_s)
     n_pictures = min(plan.batch_size * plan.accumulation, counts["train"])
     return replace(plan, step_s=both(compute_s) * n_pictures, picture_s=both(look_s))
 

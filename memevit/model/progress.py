@@ -74,8 +74,8 @@ class ProgressBar(TrainerCallback):
         rate = n_images / max(now - self._last_s, 1e-9)
         self._rate = _SMOOTHING * self._rate + (1 - _SMOOTHING) * rate if self._rate else rate
         self._last_s = now
-        self._bar.update(state.global_step - self._bar.n)
         self._show({"images/s": f"{self._rate:.0f}"})
+        self._bar.update(state.global_step - self._bar.n)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Show the newest loss and validation values."""
@@ -100,7 +100,7 @@ class ProgressBar(TrainerCallback):
     def _show(self, values: dict[str, str]) -> None:
         if self._bar is not None:
             self._shown |= values
-            self._bar.set_postfix(self._shown)
+            self._bar.set_postfix(self._shown, refresh=False)  # The bar decides when it is drawn again.
 
 
 def show_on(trainer: Trainer, title: str) -> None:

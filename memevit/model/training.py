@@ -121,6 +121,8 @@ def build_trainer(
     if is_divided(args):
         sharding.prepare(model)
     feed.never_wait(args)
+    for pictures in (train, validation):
+        pictures.is_pinned = feed.copies_ahead(args)
     precision.choose_attention(model, precision.BF16 if args.bf16 else precision.FP32, args.device)
 
     def metrics_of(prediction: EvalPrediction) -> dict[str, float]:

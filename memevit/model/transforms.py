@@ -15,7 +15,7 @@ import PIL
 import torch
 import transformers
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import pixels
@@ -199,6 +199,7 @@ class PictureDataset(Dataset):
         self._augmentation = augmentation
         self._seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # Workers of the loader see it change.
+        self.is_pinned = False  # Whether batches are made in memory from which a GPU copies by itself.
         self._cached: np.ndarray | None = None
         self._rows = np.arange(len(self.paths))  # Where each picture lies in `_cached`.
 
@@ -279,7 +280,15 @@ class PictureDataset(Dataset):
             return {"pixel_values": torch.from_numpy(np.stack(levels)), **batch}
         if crops is not None:
             batch["crops"] = torch.from_numpy(crops.astype(np.float32))
-        return {"pixel_values": torch.from_numpy(self._cached[self._rows[positions]]), **batch}
+        return {"pixel_values": self._levels(self._rows[positions]), **batch}
+
+    def _levels(self, rows: np.ndarray) -> torch.Tensor:
+        """[B, 3, H, W] uint8 of rows of the cache."""
+        if not self.is_pinned or get_worker_info() is not None:  # A loader process has no pinned memory to give.
+            return torch.from_numpy(self._cached[rows])
+        levels = torch.empty((len(rows), *self._cached.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        np.take(self._cached, rows, axis=0, out=levels.numpy(), mode="clip")  # Other modes take a copy on the way.
+        return levels
 
     def _decode(self, position: int, crop: np.ndarray | None) -> np.ndarray:
         image = pixels.load_image(self.paths[position])

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
-from transformers import AutoImageProcessor, AutoModelForImageClassification, TrainingArguments, set_seed
+from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, TrainingArguments, set_seed
 
 from memevit.data import prepared as prepared_dataset
+from memevit.errors import UserError
 from memevit.model import balance, feed, training, transforms
 from memevit.model.recipe import RecipeArguments, complete
 from memevit.model.transforms import Augmentation, Finish, Mixing, Pixels, as_batch
@@ -228,7 +229,8 @@ def test_batches_are_copied_beside_the_computation_which_waits_for_them_alone(
     loader = trainer.get_train_dataloader()
     batches, n_items = trainer.get_batch_samples(iter(loader), 2, trainer.args.device)
     assert log == ["in copies", "out of copies", "computing waits for copies"]
-    assert len(batches) == 2
+    assert [batch["pixel_values"].dtype for batch in batches] == [torch.float32] * 2
+    assert all(trainer.finished(batch)["pixel_values"] is batch["pixel_values"] for batch in batches)
     assert int(n_items) == 32
     wanted = {id(n_items)} | {id(value) for batch in batches for value in batch.values()}
     assert {id(tensor) for tensor, _ in held} == wanted
@@ -246,6 +248,41 @@ def test_only_pinned_memory_is_copied_without_waiting(tmp_path, monkeypatch, kin
     monkeypatch.setattr(TrainingArguments, "device", torch.device(kind))
     feed.never_wait(args)
     assert bool(args.accelerator_config.non_blocking) == expected
+
+
+def test_a_batch_in_pinned_memory_is_the_same(pictures, monkeypatch):
+    dataset = pictures["cached"]["train"]
+    expected = dataset.__getitems__([3, 1, 1])["pixel_values"]
+    empty, asked = torch.empty, []
+    dataset.is_pinned = True
+    with monkeypatch.context() as patch:  # There is none without a GPU.
+        patch.setattr(
+            torch, "empty", lambda *size, pin_memory, **rest: asked.append(pin_memory) or empty(*size, **rest)
+        )
+        assert torch.equal(dataset.__getitems__([3, 1, 1])["pixel_values"], expected)
+    assert asked == [True]
+    loader = DataLoader(dataset, batch_size=3, num_workers=1, collate_fn=as_batch)  # Its process may not ask a GPU.
+    assert len(list(loader)) > 1
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_a_loss_that_is_no_number_is_told_with_its_step_and_before_it_is_saved(
+    pictures, shown, tiny_backbone, tmp_path, monkeypatch, is_saved
+):
+    """The losses come to the host a few together and later; not later than a checkpoint."""
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=30)
+    steps = []
+
+    def step(*args, **kwargs):
+        steps.append(trainer.state.global_step + 1)
+        trainer.control.should_save = is_saved and steps[-1] == 5
+        return torch.tensor(float("nan") if steps[-1] == 4 else 1.0)
+
+    monkeypatch.setattr(Trainer, "training_step", step)
+    with pytest.raises(UserError, match=r"The loss became nan in step 4, at a learning rate of"):
+        trainer.train()
+    assert steps[-1] == (5 if is_saved else 20)
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
