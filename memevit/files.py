@@ -164,16 +164,20 @@ def is_disk_full(error: Exception) -> bool:
     return any(part in str(error) for part in words)
 
 
+def existing_part(folder: Path) -> Path:
+    """`folder`, or the nearest folder above it that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
 def require_free_space(folder: Path, needed_bytes: int) -> None:
     """Refuse to start what the disk can't hold.
 
     Raises:
         UserError: fewer than `needed_bytes` are free where `folder` will lie.
     """
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    free_bytes = shutil.disk_usage(existing).free
+    free_bytes = shutil.disk_usage(existing_part(folder)).free
     if free_bytes < needed_bytes:
         raise UserError(
             f"About {needed_bytes / 1e6:,.0f} MB are needed in {folder}, {free_bytes / 1e6:,.0f} MB are free. "

@@ -40,10 +40,11 @@ class UploadFolders:
             return folder
         suffix = "" if folder.name == "model" else f"-{folder.name}"
         final = self._model.with_name(f"{self._model.name}.upload{suffix}")
-        if foreign := _foreign(final, is_ours):
-            raise UserError(f"{final} holds {foreign}, which is not of a dry run. Move it away and try again.")
+        partial = files.partial_of(final)
+        for there in (final, partial):
+            if foreign := _foreign(there, is_ours):
+                raise UserError(f"{there} holds {foreign}, which is not of a dry run. Move it away and try again.")
         with files.locked(final), files.explained_disk_errors(final):
-            partial = files.partial_of(final)
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(folder, partial)
             files.publish(partial, final)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 SEAL_FILE = "complete.json"
 STATE_FILE = "trainer_state.json"
+_SAMPLE_BYTES = 16 * 2**20
 
 
 def step_of(checkpoint: Path) -> int:
@@ -43,6 +45,26 @@ def seal(checkpoint: Path, *, seconds: float) -> None:
             os.fsync(file.fileno())
     digests = {path.relative_to(checkpoint).as_posix(): files.sha256_of(path) for path in paths}
     files.write_text(checkpoint / SEAL_FILE, json.dumps({"seconds": round(seconds, 1), "sha256": digests}, indent=1))
+
+
+def seconds_to_save(n_bytes: int, folder: Path) -> float:
+    """How long writing and sealing a checkpoint takes on the disk of `folder`, from a small part of one.
+
+    Args:
+        n_bytes: size of the checkpoint.
+        folder: for the run; it need not be there.
+    """
+    sample = os.urandom(min(n_bytes, _SAMPLE_BYTES))
+    try:
+        with tempfile.NamedTemporaryFile(dir=files.existing_part(folder), prefix=".memevit-") as file:
+            start = time.perf_counter()
+            file.write(sample)
+            file.flush()
+            os.fsync(file.fileno())
+            files.sha256_of(Path(file.name))
+            return (time.perf_counter() - start) * n_bytes / len(sample)
+    except OSError:  # Whoever writes there in earnest says what is wrong.
+        return 0.0
 
 
 def is_intact(checkpoint: Path) -> bool:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from memevit import results
 from memevit.errors import UserError
-from memevit.model import backbone, precision, recipe
+from memevit.model import backbone, checkpoints, precision, recipe
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ class Pictures(Protocol):
 class Plan:
     """How a run is carried out. Made once: a run that goes on after an interruption keeps it.
 
-    `step_s` are seconds per optimizer step and `picture_s` per evaluated picture, None where nothing was timed.
+    `step_s` are seconds per optimizer step and `picture_s` per evaluated picture, None where nothing was timed, and
+    `save_s` per checkpoint.
     `max_steps` is -1 where the number of epochs counts. `is_compiled` tells of `--torch_compile`. `has_idle` is whether
     processes have to look for trained parameters without a gradient in every step, as they do when it is not known.
     """
@@ -49,6 +51,7 @@ class Plan:
     picture_s: float | None
     is_compiled: bool = False
     has_idle: bool = True
+    save_s: float = 0.0
 
     @classmethod
     def of(cls, run: Mapping[str, Any]) -> "Plan":
@@ -112,7 +115,16 @@ def seconds_of(plan: Plan, args: TrainingArguments, counts: Mapping[str, int]) -
     n_steps = steps_in(counts["train"], plan, args)
     n_evaluations = math.ceil(n_steps / steps_per_epoch(counts["train"], plan, args))
     n_looked_at = counts["validation"] * (n_evaluations + 1) + counts["test"]
-    return n_steps * plan.step_s + n_looked_at * plan.picture_s / args.world_size
+    saving_s = n_steps * _saves_per_step(counts["train"], plan, args) * plan.save_s
+    return n_steps * plan.step_s + n_looked_at * plan.picture_s / args.world_size + saving_s
+
+
+def _saves_per_step(n_pictures: int, plan: Plan, args: TrainingArguments) -> float:
+    """Checkpoints by number of steps, at most."""
+    if args.save_strategy == "no":
+        return 0.0
+    every = args.save_steps if args.save_strategy == "steps" else steps_per_epoch(n_pictures, plan, args)
+    return 1 / (every if every >= 1 else math.ceil(every * steps_in(n_pictures, plan, args)))
 
 
 def make(
@@ -152,6 +164,8 @@ def make(
         None,
         args.torch_compile,
     )
+    if args.process_index == 0:
+        plan = replace(plan, save_s=checkpoints.seconds_to_save(_checkpoint_bytes(model), Path(args.output_dir)))
     if not recipe.is_divided(args):  # One device alone need not hold such a model.
         model.to(device)
         plan = _timed(plan, model, args, load, counts)
@@ -247,8 +261,9 @@ def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], lim
         return plan
     per_epoch = steps_per_epoch(counts["train"], plan, args)
     at_end_s = (counts["validation"] + counts["test"]) * plan.picture_s / args.world_size
-    with_evaluation_s = plan.step_s + counts["validation"] * plan.picture_s / args.world_size / per_epoch
-    n_steps = int((limit_s * _SAFETY - at_end_s) / with_evaluation_s)
+    evaluation_s = counts["validation"] * plan.picture_s / args.world_size
+    saving_s = _saves_per_step(counts["train"], plan, args) * plan.save_s
+    n_steps = int((limit_s * _SAFETY - at_end_s) / (plan.step_s + evaluation_s / per_epoch + saving_s))
     if n_steps < 1:
         raise UserError(
             f"--time_limit leaves {limit_s:.0f} s per model; evaluation takes {at_end_s:.0f} s of it and a step "
@@ -265,11 +280,14 @@ def disk_bytes(model: PreTrainedModel, n_newest: int | None, *, n_averaged: int 
         n_newest: checkpoints that are kept besides the best one; None, which keeps all, counts as one.
         n_averaged: checkpoints whose weights are averaged; their weights are kept once more when there are several.
     """
-    total, trained = backbone.n_parameters(model)
-    weights = total * _BYTES_PER_WEIGHT
-    checkpoint = weights + _ADAM_COPIES * trained * _BYTES_PER_WEIGHT + _PROGRESS_BYTES
+    weights = backbone.n_parameters(model)[0] * _BYTES_PER_WEIGHT
     candidates = (n_averaged + 1) * weights if n_averaged > 1 else 0
-    return ((n_newest or 1) + 2) * checkpoint + candidates + weights
+    return ((n_newest or 1) + 2) * _checkpoint_bytes(model) + candidates + weights
+
+
+def _checkpoint_bytes(model: PreTrainedModel) -> int:
+    total, trained = backbone.n_parameters(model)
+    return (total + _ADAM_COPIES * trained) * _BYTES_PER_WEIGHT + _PROGRESS_BYTES
 
 
 def screen(

@@ -154,13 +154,14 @@ def test_a_dry_run_needs_neither_token_nor_network_and_leaves_what_would_go_up(t
     assert (tmp_path / "model.upload" / "config.json").read_text() != "old"
 
 
-def test_a_folder_of_somebody_else_is_not_replaced_by_a_dry_run(tmp_path, model_dir, capsys):
+@pytest.mark.parametrize("name", ["model.upload", "model.upload.partial"])
+def test_a_folder_of_somebody_else_is_not_replaced_by_a_dry_run(tmp_path, model_dir, capsys, name):
     model = shutil.copytree(model_dir, tmp_path / "model")
-    (tmp_path / "model.upload").mkdir()
-    (tmp_path / "model.upload" / "thesis.txt").write_text("years of work")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("years of work")
     assert run_push("--model", model, "--repo_id", REPO_ID, "--dry_run") == 2
     assert "thesis.txt" in capsys.readouterr().err
-    assert (tmp_path / "model.upload" / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / name / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.parametrize(

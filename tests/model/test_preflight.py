@@ -3,6 +3,7 @@
 import copy
 import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from memevit import results
 from memevit.data import prepared as prepared_dataset
 from memevit.errors import UserError
 from memevit.evaluation import predictions
-from memevit.model import precision, preflight, recipe, several
+from memevit.model import checkpoints, precision, preflight, recipe, several
 from memevit.model.preflight import Plan
 from tests.conftest import run_finetune
 
@@ -31,6 +32,9 @@ def arguments(**changed):
         "gradient_accumulation_steps": 1,
         "max_steps": -1,
         "mixed_precision": "no",
+        "save_strategy": "epoch",
+        "output_dir": "model",
+        "process_index": 0,
         "dataloader_num_workers": 0,
         "fsdp": "",
         "torch_compile": False,
@@ -63,6 +67,30 @@ def test_halving_keeps_the_effective_batch(before, after):
 def test_estimated_seconds():
     # 12 steps of 2 s; validation after 2 epochs and once more at the end, and test: 70 pictures of 0.1 s.
     assert preflight.seconds_of(PLAN, arguments(), COUNTS) == pytest.approx(12 * 2.0 + 70 * 0.1)
+
+
+@pytest.mark.parametrize(
+    ("saving", "n_saves"),
+    [
+        ({"save_strategy": "epoch"}, 2),
+        ({"save_strategy": "steps", "save_steps": 4}, 3),
+        ({"save_strategy": "steps", "save_steps": 0.25}, 4),
+        ({"save_strategy": "no"}, 0),
+    ],
+)
+def test_the_time_of_checkpoints_counts(saving, n_saves):
+    plan, args = replace(PLAN, save_s=10.0), arguments(**saving)
+    without_s = preflight.seconds_of(PLAN, args, COUNTS)
+    assert preflight.seconds_of(plan, args, COUNTS) == pytest.approx(without_s + 10.0 * n_saves)
+    assert (preflight._limited(plan, args, COUNTS, 40.0).max_steps < 12) == (n_saves > 0)
+
+
+def test_saving_is_timed_where_the_run_will_be(tmp_path):
+    folder = tmp_path / "runs" / "model"
+    small, large = (checkpoints.seconds_to_save(n_bytes, folder) for n_bytes in (1_000_000, 1_000_000_000))
+    assert 0 < small < large
+    assert not list(tmp_path.iterdir())
+    assert checkpoints.seconds_to_save(1_000_000, Path("/proc/model")) == 0.0  # The run itself says what is wrong.
 
 
 @pytest.mark.parametrize(
@@ -151,6 +179,7 @@ def test_compiling_must_save_more_than_it_costs(monkeypatch, model, compiled_s, 
     # A clock that makes compiling cost 10 s, and every other look at it nothing.
     ticks = iter([0.0, 0.0, 0.0, 0.0, 0.0, 10.0])
     monkeypatch.setattr(preflight.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(checkpoints, "seconds_to_save", lambda *given: 0.0)
     compiled = copy.copy(model)
     monkeypatch.setattr(torch, "compile", lambda model, backend, mode: compiled)
     seconds_of_model = lambda model: compiled_s if model is compiled else 1.0  # noqa: E731
