@@ -65,9 +65,7 @@ def main(args: ScalingBenchmarkArguments) -> None:
             cells = [f"{1000 * seconds / n:.2f}" for seconds in times]
             peaks = [f"{one['peak_mb']:.0f}" for one in (prepare, sort, row["train"])]
             table.append([str(n), str(n_processes), *cells, *peaks])
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    content = {"benchmark": "scaling", "settings": settings, "rows": rows, "cores": n_cores(), **timing.environment()}
-    timing.publish("scaling", content, table, args.output)
+    timing.publish("scaling", args, {"rows": rows, "cores": n_cores()}, table)
 
 
 def draw(folder: Path, n: int, side_px: int) -> None:

@@ -64,9 +64,7 @@ def main(args: SortBenchmarkArguments) -> None:
             )
             shares = [f"{faster:.2f}", "" if share is None else f"{share:.2f}"]
             table.append([model, side, f"{statistics.median(rates):.1f}", *shares])
-    settings = {"n_images": args.n_images, "size_px": size, "batch_size": args.batch_size, "repeats": args.repeats}
-    content = {"benchmark": "sort_throughput", "settings": settings, "rows": rows, **timing.environment()}
-    timing.publish("sort_throughput", content, table, args.output)
+    timing.publish("sort_throughput", args, {"rows": rows}, table)
 
 
 def share_of_limit(found: dict[str, list[float]]) -> float:

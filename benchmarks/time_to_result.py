@@ -68,12 +68,8 @@ def main(args: ResultBenchmarkArguments) -> None:
     times_plain = timing.ratio(totals, PLAIN, OURS)
     table += [["data_prep.py, once", f"{prepare_s:.1f}", *[""] * len(STAGES)]]
     table += [["(b) / (a)", f"{times_plain:.2f}", *[""] * len(STAGES)]]
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    content = {
-        "benchmark": "time_to_result", "settings": settings, "prepare_s": round(prepare_s, 1), "runs": found,
-        "times_as_fast": times_plain, **timing.environment(),
-    }  # fmt: skip
-    timing.publish("time_to_result", content, table, args.output)
+    numbers = {"prepare_s": round(prepare_s, 1), "runs": found, "times_as_fast": times_plain}
+    timing.publish("time_to_result", args, numbers, table)
 
 
 def _run(*command: object, **more: object) -> None:

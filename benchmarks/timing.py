@@ -123,29 +123,27 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.
     return best
 
 
-def environment(device: torch.device | None = None) -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Machine and versions, and how busy the machine was already: absolute times depend on it."""
-    device = device or inference.best_device()
+    device = inference.best_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else results.processor_name()
     load = [round(one, 2) for one in os.getloadavg()]
     return {"device": name, "n_threads": torch.get_num_threads(), "load": load, **results.environment()}
 
 
-def device_word() -> str:
-    """Part of the name of a result file."""
-    return inference.best_device().type
-
-
-def publish(name: str, content: dict[str, Any], table: list[list[str]], output: Path | None) -> None:
-    """Print the table and write the numbers.
+def publish(name: str, args: Any, found: dict[str, Any], table: list[list[str]]) -> None:
+    """Print the table and write the numbers with what they depend on.
 
     Args:
         name: of the benchmark.
-        content: what is written as JSON.
+        args: its arguments; those that name folders of this machine are left out. The numbers go to `args.output`, or
+            to benchmarks/results/NAME_DEVICE.json where that is None.
+        found: the numbers.
         table: header and rows.
-        output: a file; benchmarks/results/NAME_DEVICE.json when None.
     """
-    path = output or RESULTS / f"{name}_{device_word()}.json"
+    settings = {key: value for key, value in vars(args).items() if key not in ("work_dir", "output")}
+    content = {"benchmark": name, "settings": settings, **found, **environment()}
+    path = args.output or RESULTS / f"{name}_{inference.best_device().type}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, json.dumps(content, indent=2) + "\n")
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -111,9 +111,7 @@ def main(args: TrainBenchmarkArguments) -> None:
                 f"{of_plain:.2f}",
             )
             table.append([name, SIDES[side], *cells])
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    content = {"benchmark": "train_throughput", "settings": settings, "rows": rows, **timing.environment(device)}
-    timing.publish("train_throughput", content, table, args.output)
+    timing.publish("train_throughput", args, {"rows": rows}, table)
 
 
 def sides_of(
