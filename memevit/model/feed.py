@@ -39,7 +39,8 @@ class FinishingTrainer(Trainer):
             return super().get_batch_samples(epoch_iterator, num_batches, device)
         with torch.cuda.stream(self._copies):
             batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-            batches = [self._finish(batch) for batch in batches]
+            if num_batches == 1:  # Finished ones are larger; those that wait for one another stay levels.
+                batches = [self._finish(batch) for batch in batches]
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(self._copies)
         for value in [n_items, *(value for batch in batches for value in batch.values())]:

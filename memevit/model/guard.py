@@ -16,7 +16,7 @@ class GuardedTrainer(Trainer):
     """Stops at the first loss that is not finite; `args.logging_nan_inf_filter`, which hides such a loss, is off.
 
     Losses are looked at a few together, on a GPU when they have come to the host meanwhile, which waits for them only
-    before a checkpoint is written.
+    before a checkpoint is written and at the end.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -24,6 +24,16 @@ class GuardedTrainer(Trainer):
         self.args.logging_nan_inf_filter = False
         self._unseen: list[tuple[int, float, torch.Tensor]] = []  # Step, learning rate, loss.
         self._underway = _Underway([])
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """All steps; the last losses are looked at even where no checkpoint follows them.
+
+        Raises:
+            UserError: a loss is not finite.
+        """
+        done = super().train(*args, **kwargs)
+        self._look_at_all()
+        return done
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass.
@@ -38,9 +48,12 @@ class GuardedTrainer(Trainer):
         return loss
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        self._look()
-        self._look()
+        self._look_at_all()
         super()._save_checkpoint(*args, **kwargs)
+
+    def _look_at_all(self) -> None:
+        self._look()
+        self._look()
 
     def _look(self) -> None:
         """See that the losses before the newest ones are finite, and send for those."""

@@ -115,7 +115,7 @@ def seconds_of(plan: Plan, args: TrainingArguments, counts: Mapping[str, int]) -
     n_steps = steps_in(counts["train"], plan, args)
     n_evaluations = math.ceil(n_steps / steps_per_epoch(counts["train"], plan, args))
     n_looked_at = counts["validation"] * (n_evaluations + 1) + counts["test"]
-    saving_s = n_steps * _saves_per_step(counts["train"], plan, args) * plan.save_s
+    saving_s = math.ceil(n_steps * _saves_per_step(counts["train"], plan, args)) * plan.save_s
     return n_steps * plan.step_s + n_looked_at * plan.picture_s / args.world_size + saving_s
 
 
@@ -176,7 +176,8 @@ def make(
         if args.world_size > 1:
             plan = replace(plan, has_idle=precision.has_idle(model, load(1), plan.precision))
     if args.world_size > 1:
-        plan = min(gather_object([plan]), key=lambda one: one.batch_size)
+        plans = gather_object([plan])
+        plan = replace(min(plans, key=lambda one: one.batch_size), save_s=max(one.save_s for one in plans))
         (plan,) = broadcast_object_list([plan])
     return plan if limit_s is None else _limited(plan, args, counts, limit_s)
 
@@ -262,8 +263,10 @@ def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], lim
     per_epoch = steps_per_epoch(counts["train"], plan, args)
     at_end_s = (counts["validation"] + counts["test"]) * plan.picture_s / args.world_size
     evaluation_s = counts["validation"] * plan.picture_s / args.world_size
-    saving_s = _saves_per_step(counts["train"], plan, args) * plan.save_s
-    n_steps = int((limit_s * _SAFETY - at_end_s) / (plan.step_s + evaluation_s / per_epoch + saving_s))
+    per_step = _saves_per_step(counts["train"], plan, args)
+    last_save_s = plan.save_s if per_step else 0.0
+    with_rest_s = plan.step_s + evaluation_s / per_epoch + per_step * plan.save_s
+    n_steps = int((limit_s * _SAFETY - at_end_s - last_save_s) / with_rest_s)
     if n_steps < 1:
         raise UserError(
             f"--time_limit leaves {limit_s:.0f} s per model; evaluation takes {at_end_s:.0f} s of it and a step "

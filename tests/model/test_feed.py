@@ -215,23 +215,27 @@ class Stream:
         self._log.append(f"{self.name} waits for {other.name}")
 
 
+@pytest.mark.parametrize("n_batches", [1, 2])
 def test_batches_are_copied_beside_the_computation_which_waits_for_them_alone(
-    pictures, shown, tiny_backbone, tmp_path, monkeypatch
+    pictures, shown, tiny_backbone, tmp_path, monkeypatch, n_batches
 ):
     log = []
     copies, computing = Stream("copies", log), Stream("computing", log)
-    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=2, gradient_accumulation_steps=2)
+    options = {"max_steps": 2, "gradient_accumulation_steps": n_batches}
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, **options)
     trainer._copies = copies
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
     held = []
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: held.append((tensor, stream)))
     loader = trainer.get_train_dataloader()
-    batches, n_items = trainer.get_batch_samples(iter(loader), 2, trainer.args.device)
+    batches, n_items = trainer.get_batch_samples(iter(loader), n_batches, trainer.args.device)
     assert log == ["in copies", "out of copies", "computing waits for copies"]
-    assert [batch["pixel_values"].dtype for batch in batches] == [torch.float32] * 2
-    assert all(trainer.finished(batch)["pixel_values"] is batch["pixel_values"] for batch in batches)
-    assert int(n_items) == 32
+    assert len(batches) == n_batches
+    # A batch alone is finished there too; several that wait for one another would take more room.
+    is_finished = [trainer.finished(batch)["pixel_values"] is batch["pixel_values"] for batch in batches]
+    assert is_finished == [n_batches == 1] * n_batches
+    assert int(n_items) == 16 * n_batches
     wanted = {id(n_items)} | {id(value) for batch in batches for value in batch.values()}
     assert {id(tensor) for tensor, _ in held} == wanted
     assert all(stream is computing for _, stream in held)
@@ -265,23 +269,23 @@ def test_a_batch_in_pinned_memory_is_the_same(pictures, monkeypatch):
     assert len(list(loader)) > 1
 
 
-@pytest.mark.parametrize("is_saved", [False, True])
+@pytest.mark.parametrize(("max_steps", "save_at", "stops_at"), [(30, None, 20), (30, 5, 5), (6, None, 6)])
 def test_a_loss_that_is_no_number_is_told_with_its_step_and_before_it_is_saved(
-    pictures, shown, tiny_backbone, tmp_path, monkeypatch, is_saved
+    pictures, shown, tiny_backbone, tmp_path, monkeypatch, max_steps, save_at, stops_at
 ):
-    """The losses come to the host a few together and later; not later than a checkpoint."""
-    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=30)
+    """The losses come to the host a few together and later; not later than a checkpoint or the end."""
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=max_steps)
     steps = []
 
     def step(*args, **kwargs):
         steps.append(trainer.state.global_step + 1)
-        trainer.control.should_save = is_saved and steps[-1] == 5
+        trainer.control.should_save = steps[-1] == save_at
         return torch.tensor(float("nan") if steps[-1] == 4 else 1.0)
 
     monkeypatch.setattr(Trainer, "training_step", step)
     with pytest.raises(UserError, match=r"The loss became nan in step 4, at a learning rate of"):
         trainer.train()
-    assert steps[-1] == (5 if is_saved else 20)
+    assert steps[-1] == stops_at
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
