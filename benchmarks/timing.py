@@ -45,16 +45,17 @@ def draw_memes(folder: Path, n: int, *, size: tuple[int, int] = FULL_HD, seed: i
         folder / names[number % 2] / f"{number:06}.{'png' if number % _PNG_EVERY == 3 else 'jpg'}"
         for number in range(n)
     ]
-    missing = [(number, path) for number, path in enumerate(paths) if not path.exists()]
+    missing = [path for path in paths if not path.exists()]
     with ThreadPoolExecutor(cores.n_cores()) as pool:  # Pillow and NumPy let other threads work meanwhile.
-        drawn = pool.map(lambda one: _draw_meme(one[1], random.Random(f"{seed}/{one[0]}"), grain), missing)
+        drawn = pool.map(lambda path: _draw_meme(path, grain, seed=seed), missing)
         deque(tqdm(drawn, total=len(missing), desc="Drawing", unit="image", mininterval=0.5), maxlen=0)
     return paths
 
 
-def _draw_meme(path: Path, rng: random.Random, grain: np.ndarray) -> None:
-    """A meme of the class that its folder is named after, under `grain` [2 H, 2 W, 1]."""
+def _draw_meme(path: Path, grain: np.ndarray, *, seed: int) -> None:
+    """The meme whose number is the name of the file and whose class that of its folder, under `grain` [2 H, 2 W, 1]."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(f"{seed}/{int(path.stem)}")
     size = (grain.shape[1] // 2, grain.shape[0] // 2)
     class_name = path.parent.name
     small = memes.Idea(CLASSES[class_name], class_name, rng, rng).scene(rng, tuple(s // _DRAWN_SHARE for s in size))

@@ -52,7 +52,7 @@ def seconds_to_save(n_bytes: int, folder: Path) -> float:
 
     Args:
         n_bytes: size of the checkpoint.
-        folder: for the run; it need not be there.
+        folder: in which the run will be; it need not be there.
     """
     sample = os.urandom(min(n_bytes, _SAMPLE_BYTES))
     try:

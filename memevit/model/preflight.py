@@ -115,16 +115,16 @@ def seconds_of(plan: Plan, args: TrainingArguments, counts: Mapping[str, int]) -
     n_steps = steps_in(counts["train"], plan, args)
     n_evaluations = math.ceil(n_steps / steps_per_epoch(counts["train"], plan, args))
     n_looked_at = counts["validation"] * (n_evaluations + 1) + counts["test"]
-    saving_s = math.ceil(n_steps * _saves_per_step(counts["train"], plan, args)) * plan.save_s
+    saving_s = math.ceil(n_steps / _steps_between_saves(counts["train"], plan, args)) * plan.save_s
     return n_steps * plan.step_s + n_looked_at * plan.picture_s / args.world_size + saving_s
 
 
-def _saves_per_step(n_pictures: int, plan: Plan, args: TrainingArguments) -> float:
-    """Checkpoints by number of steps, at most."""
+def _steps_between_saves(n_pictures: int, plan: Plan, args: TrainingArguments) -> float:
+    """Optimizer steps from one checkpoint to the next, infinitely many where none is written."""
     if args.save_strategy == "no":
-        return 0.0
+        return math.inf
     every = args.save_steps if args.save_strategy == "steps" else steps_per_epoch(n_pictures, plan, args)
-    return 1 / (every if every >= 1 else math.ceil(every * steps_in(n_pictures, plan, args)))
+    return every if every >= 1 else math.ceil(every * steps_in(n_pictures, plan, args))
 
 
 def make(
@@ -165,7 +165,8 @@ def make(
         args.torch_compile,
     )
     if args.process_index == 0:
-        plan = replace(plan, save_s=checkpoints.seconds_to_save(_checkpoint_bytes(model), Path(args.output_dir)))
+        beside = Path(args.output_dir).parent  # Where the run will be; a model that is there already is left alone.
+        plan = replace(plan, save_s=checkpoints.seconds_to_save(_checkpoint_bytes(model), beside))
     if not recipe.is_divided(args):  # One device alone need not hold such a model.
         model.to(device)
         plan = _timed(plan, model, args, load, counts)
@@ -209,7 +210,7 @@ def _timed(
         plan = plan.halved()
         precision.free_memory()
     # Pictures are loaded between the steps, or meanwhile: by other processes, or while an accelerator computes.
-    n_loaders = args.dataloader_num_workers or (args.device.type != "cpu")
+    n_loaders = args.dataloader_num_workers or int(args.device.type != "cpu")
     both = (lambda own: max(own, load_s / n_loaders)) if n_loaders else (lambda own: own + load_s)
     n_pictures = min(plan.batch_size * plan.accumulation, counts["train"])
     return replace(plan, step_s=both(compute_s) * n_pictures, picture_s=both(look_s))
@@ -263,9 +264,9 @@ def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], lim
     per_epoch = steps_per_epoch(counts["train"], plan, args)
     at_end_s = (counts["validation"] + counts["test"]) * plan.picture_s / args.world_size
     evaluation_s = counts["validation"] * plan.picture_s / args.world_size
-    per_step = _saves_per_step(counts["train"], plan, args)
-    last_save_s = plan.save_s if per_step else 0.0
-    with_rest_s = plan.step_s + evaluation_s / per_epoch + per_step * plan.save_s
+    save_every = _steps_between_saves(counts["train"], plan, args)
+    last_save_s = plan.save_s if math.isfinite(save_every) else 0.0
+    with_rest_s = plan.step_s + evaluation_s / per_epoch + plan.save_s / save_every
     n_steps = int((limit_s * _SAFETY - at_end_s - last_save_s) / with_rest_s)
     if n_steps < 1:
         raise UserError(
