@@ -17,7 +17,7 @@ from memevit import cli, pixels
 from memevit.data.sample import examples
 from memevit.errors import UserError
 from memevit.hub.arguments import AppArguments
-from memevit.hub.space import page
+from memevit.portable import page
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def main(args: AppArguments) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError("The page needs Gradio, which is not installed. Run: pip install -r requirements-app.txt")
 
-    from memevit.model.inference import Classifier  # Takes seconds to import; what is missing is told before that.
+    from memevit.model.classifier import Classifier  # Takes seconds to import; what is missing is told before that.
 
     classifier = Classifier.load(args.model)
 

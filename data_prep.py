@@ -14,14 +14,14 @@ import logging
 
 from memevit import cli, files
 from memevit.arguments import SourceArguments, SplitArguments
-from memevit.data import preparation, sources, summary
+from memevit.data import prepare, sources, summary
 
 logger = logging.getLogger(__name__)
 
 
 def main(source_args: SourceArguments, split_args: SplitArguments) -> None:
     """Prepare one dataset folder."""
-    settings = preparation.Settings(
+    settings = prepare.Settings(
         max_side=source_args.max_side,
         max_reject_fraction=source_args.max_reject_fraction,
         conflicts=source_args.conflicts,
@@ -31,7 +31,7 @@ def main(source_args: SourceArguments, split_args: SplitArguments) -> None:
     # Of a link, the folder that it leads to is replaced, not the link.
     output_dir = source_args.output_dir.resolve() if source_args.output_dir.is_symlink() else source_args.output_dir
     with files.locked(output_dir), sources.opened(source_args.source, output_dir) as source:
-        prep = preparation.prepare(
+        prep = prepare.prepare(
             source,
             output_dir,
             settings,

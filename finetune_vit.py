@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from memevit import cli, files, results
 from memevit.arguments import ModelArguments, RunArguments
-from memevit.data import folds, prepared
+from memevit.data import dataset as prepared
+from memevit.data import folds
 from memevit.model.recipe import FineTuningArguments, RecipeArguments
 
 if TYPE_CHECKING:
-    from memevit.model import several
+    from memevit.model import runs as several
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ def main(
     """Train, choose the best checkpoint on validation, read the test split once, and write the model folder."""
     # Trainer and metrics take seconds to import, and --help needs neither.
     from memevit.evaluation import measure
-    from memevit.hub import card
-    from memevit.model import folder, interruption, preflight, progress, several, training
+    from memevit.hub import model_page as card
+    from memevit.model import folder, interruption, preflight, progress, training
+    from memevit.model import runs as several
 
     if args.process_index:
         logging.disable(logging.INFO)  # The first process speaks for all.
@@ -78,7 +80,9 @@ def _job(
     model_args: ModelArguments, recipe_args: RecipeArguments, args: FineTuningArguments, dataset: prepared.Dataset
 ) -> "several.Job":
     from memevit.evaluation import metrics
-    from memevit.model import backbone, features, pixel_cache, recipe, several, training
+    from memevit.model import backbone, pixel_cache, recipe, training
+    from memevit.model import linear_probe as features
+    from memevit.model import runs as several
 
     base_model = backbone.resolve(model_args.model_name_or_path, from_scratch=model_args.from_scratch)
     width = backbone.width(base_model, trust_remote_code=model_args.trust_remote_code)
@@ -108,8 +112,9 @@ def _limit(run_args: RunArguments) -> float | None:
 def _measure(
     work_dir: Path, class_names: list[str], runs: "list[several.Run]", outcomes: "dict[str, several.Outcome]"
 ) -> dict[str, Any]:
-    from memevit.evaluation import curves, measure
-    from memevit.model import several
+    from memevit.evaluation import measure
+    from memevit.evaluation import plots as curves
+    from memevit.model import runs as several
 
     main_run, model = runs[0], outcomes[several.MODEL]
     seeds = {str(run.seed): outcomes[run.name].logits["test"] for run in runs if run.kind != several.FOLD}

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memevit import cli, results
-from memevit.data import prepared, summary
+from memevit.data import dataset as prepared
+from memevit.data import summary
 from memevit.data.sample import examples
 from memevit.errors import UserError
 from memevit.evaluation import predictions
-from memevit.hub import assemble, back, card, dataset, gate, pages, publish, spaces
+from memevit.hub import assemble, back, checks, dataset_page, model_page, pages, publish, space_page
 from memevit.hub.arguments import PushArguments
 from memevit.hub.folders import UploadFolders
 from memevit.hub.remote import MAIN, Hub, Published, Repository
@@ -35,20 +36,20 @@ def main(args: PushArguments) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         uploads = UploadFolders(Path(scratch), keep_beside=args.model if args.dry_run else None)
         reference = _reference(args, uploads.new("pictures"))
-        model_files = pages.model_page(
+        model_files = pages.model_files(
             uploads,
             args.model,
             reference,
             repo_id=args.repo_id,
             license_id=args.license,
-            published_data=card.PublishedData(args.data_repo_id, data_license) if data_license else None,
+            published_data=model_page.PublishedData(args.data_repo_id, data_license) if data_license else None,
         )
         data_files, space_files = {}, {}
         if data_license:
             text = summary.card(prepared.read_prep(args.dataset), license_id=data_license)
-            data_files = pages.dataset_page(uploads, args.dataset, text, repo_id=args.data_repo_id)
+            data_files = pages.dataset_files(uploads, args.dataset, text, repo_id=args.data_repo_id)
         if args.space:
-            space_files = pages.space_page(
+            space_files = pages.space_files(
                 uploads,
                 repo_id=args.space_repo_id,
                 model_id=args.repo_id,
@@ -61,10 +62,12 @@ def main(args: PushArguments) -> None:
             logger.info("All is well, and nothing was sent. What would go up is in %s%s", shown, also)
             return
         if data_files:
-            _publish(args, hub, Repository(args.data_repo_id, "dataset"), data_files, "Upload dataset", dataset.is_ours)
+            _publish(
+                args, hub, Repository(args.data_repo_id, "dataset"), data_files, "Upload dataset", dataset_page.is_ours
+            )
         _publish_model(args, hub, model_files, reference)
         if space_files:
-            _publish(args, hub, Repository(args.space_repo_id, "space"), space_files, "Upload demo", spaces.is_ours)
+            _publish(args, hub, Repository(args.space_repo_id, "space"), space_files, "Upload demo", space_page.is_ours)
             if not args.public:
                 logger.info("While the model is private, the Space needs a secret HF_TOKEN that may read it.")
 
@@ -80,28 +83,28 @@ def _data_license(args: PushArguments) -> str:
     return license_id
 
 
-def _reference(args: PushArguments, folder: Path) -> gate.Reference:
+def _reference(args: PushArguments, folder: Path) -> checks.Reference:
     """What the local model says about test pictures, or about drawn ones where there is no dataset."""
     import torch  # Takes seconds to import; a missing token is told before that.
 
-    from memevit.model.inference import Classifier
+    from memevit.model.classifier import Classifier
 
     if args.dataset is None:
-        paths = gate.drawn_pictures(folder)
+        paths = checks.drawn_pictures(folder)
     else:
         data = prepared.load(args.dataset)
         if data.fingerprint != (results.read(args.model).get("data") or {}).get("fingerprint"):
             raise UserError(f"{args.model} was trained on other data than {args.dataset}. Name its own --dataset.")
-        paths = gate.some_of(data.by_name["test"].paths)
+        paths = checks.some_of(data.by_name["test"].paths)
     classifier = Classifier.load(args.model, device=torch.device("cpu"))
-    reference = gate.Reference.of(classifier.class_names, list(classifier.classify(paths)))
+    reference = checks.Reference.of(classifier.class_names, list(classifier.classify(paths)))
     if args.dataset is not None:
         recorded = predictions.read(args.model)
         by_file = {
             file: dict(zip(recorded.class_names, own, strict=True))
             for file, own in zip(recorded.paths, recorded.probabilities.tolist(), strict=True)
         }
-        gate.agrees_with_record(args.model, by_file, args.dataset, reference)
+        checks.agrees_with_record(args.model, by_file, args.dataset, reference)
     return reference
 
 
@@ -119,7 +122,7 @@ def _publish(
     _tell(pushed)
 
 
-def _publish_model(args: PushArguments, hub: Hub, contents: dict[str, Path], reference: gate.Reference) -> None:
+def _publish_model(args: PushArguments, hub: Hub, contents: dict[str, Path], reference: checks.Reference) -> None:
     repo = Repository(args.repo_id, "model", args.revision or MAIN)
     pushed = publish.push(
         hub,

@@ -25,7 +25,7 @@ def main(sort_args: SortArguments, paths: list[str]) -> None:
     """Classify every picture among `paths`."""
     files = rows.find_files(Path(path) for path in paths)
 
-    from memevit.model.inference import Classifier  # Takes seconds to import; a wrong path is told before that.
+    from memevit.model.classifier import Classifier  # Takes seconds to import; a wrong path is told before that.
 
     classifier = Classifier.load(sort_args.model)
     names = classifier.class_names

@@ -35,7 +35,7 @@ from benchmarks.pretrain_backbone import half_precision, keep_freed_memory
 from memevit import cli, pixels, results
 from memevit.data import splits
 from memevit.errors import UserError
-from memevit.evaluation import shortcuts
+from memevit.evaluation import baselines
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def load_pictures(dataset_dir: Path, *, size: int, cache_dir: Path | None = None
         images=np.stack([np.asarray(pixels.load_image(path).resize((size, size), Image.BILINEAR)) for path in paths]),
         labels=np.array([class_names.index(class_name) for class_name, _, _ in rows]),
         groups=np.array([group for _, _, group in rows]),
-        histograms=shortcuts.colour_histograms(paths),
+        histograms=baselines.colour_histograms(paths),
         properties=np.stack([_properties(path) for path in paths]),
         class_names=np.array(class_names),
     )
@@ -223,7 +223,7 @@ def score(method: str, pictures: Pictures, args: TransferArguments, *, seed: int
     if method == "linear_probe":
         return probe(frozen_features(args.backbone, pictures.images), pictures.labels, indices)
     if method == "colour_histogram":
-        predicted = shortcuts.predict_by_colour(
+        predicted = baselines.predict_by_colour(
             pictures.histograms[indices["train"]],
             pictures.labels[indices["train"]],
             [pictures.histograms[indices["test"]]],

@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks import runs
 from memevit import cli, pixels
-from memevit.data import prepared
+from memevit.data import dataset as prepared
 from memevit.evaluation.predictions import Predictions, softmax
 
 logger = logging.getLogger(__name__)

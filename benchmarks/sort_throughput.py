@@ -19,8 +19,8 @@ from transformers import AutoImageProcessor, pipeline
 from benchmarks import timing
 from memevit import cli, cores
 from memevit.model import decoding
-from memevit.model.inference import Classifier, best_device
-from memevit.model.transforms import Pixels
+from memevit.model.classifier import Classifier, best_device
+from memevit.model.image_dataset import Pixels
 
 OURS, LOOP, DECODING, NETWORK = "sort_memes", "pipeline, one by one", "decoding alone", "network alone"
 

@@ -23,7 +23,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from memevit import cores, files, results
 from memevit.data.sample import maze, memes, village
-from memevit.model import inference, precision
+from memevit.model import classifier, precision
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = {"doom": maze.corridor, "animal_crossing": village.village}
@@ -126,7 +126,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.
 
 def environment() -> dict[str, Any]:
     """Machine and versions, and how busy the machine was already: absolute times depend on it."""
-    device = inference.best_device()
+    device = classifier.best_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else results.processor_name()
     load = [round(one, 2) for one in os.getloadavg()]
     return {"device": name, "n_threads": torch.get_num_threads(), "load": load, **results.environment()}
@@ -144,7 +144,7 @@ def publish(name: str, args: Any, found: dict[str, Any], table: list[list[str]])
     """
     settings = {key: value for key, value in vars(args).items() if key not in ("work_dir", "output")}
     content = {"benchmark": name, "settings": settings, **found, **environment()}
-    path = args.output or RESULTS / f"{name}_{inference.best_device().type}.json"
+    path = args.output or RESULTS / f"{name}_{classifier.best_device().type}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, json.dumps(content, indent=2) + "\n")
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -37,8 +37,8 @@ from benchmarks import timing
 from benchmarks.plain_trainer import PlainDataset
 from memevit import cli, cores
 from memevit.model import precision, recipe, training
-from memevit.model.inference import best_device
-from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels
+from memevit.model.classifier import best_device
+from memevit.model.image_dataset import Augmentation, Finish, PictureDataset, Pixels
 
 SIDES = {
     "ours": "(a) our path",

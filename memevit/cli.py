@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from memevit import escape
 from memevit.errors import Interrupted, UserError
 
 EXIT_USER_ERROR = 2
@@ -15,6 +16,13 @@ EXIT_INTERRUPTED = 130  # As shells count: 128 and the number of the signal of C
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Shows defaults and keeps the line breaks of the script's docstring."""
+
+
+class _SafeFormatter(logging.Formatter):
+    """The message alone, without anything that a terminal would execute."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape.terminal(super().format(record), keep_newlines=True)
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,14 @@ def run(
         0 on success, 2 when the user can fix the problem, 130 after Ctrl-C and 143 after a SIGTERM that was answered
         with a checkpoint (128 plus the signal's number). Anything else is a bug and keeps its traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_SafeFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         values, extra = _parse(groups, doc, argv, positional)
         main(*values, *extra)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {escape.terminal(str(error), keep_newlines=True)}\n")
         return EXIT_USER_ERROR
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memevit import files
+from memevit.data.ingest import HASH_DIGITS, Scan
 from memevit.data.layout import SourceFile
-from memevit.data.verify import HASH_DIGITS, Scan
 from memevit.errors import UserError
 
 ACTIONS = ("relabel", "drop", "keep")

@@ -9,7 +9,7 @@ import scipy.sparse.csgraph
 from PIL import Image
 
 from memevit.data import hashes, workers
-from memevit.data.verify import Scan
+from memevit.data.ingest import Scan
 
 SAME = "same"
 TEMPLATE = "template"

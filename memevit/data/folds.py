@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from memevit import manifest
-from memevit.data.prepared import Split
+from memevit.data.dataset import Split
 from memevit.errors import UserError
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from memevit import files, manifest
 from memevit.data import workers
+from memevit.data.conflicts import Decision
+from memevit.data.dataset import PREP_FILE, has_prep, read_prep
+from memevit.data.ingest import Scan
 from memevit.data.layout import Layout, SourceFile
-from memevit.data.prepared import PREP_FILE, has_prep, read_prep
-from memevit.data.selection import Decision
-from memevit.data.verify import Scan
 from memevit.errors import UserError
 from memevit.manifest import Row
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from memevit.evaluation import metrics, shortcuts, spread
+from memevit.evaluation import baselines, metrics, spread
 from memevit.evaluation.predictions import Predictions, concatenate, softmax, write
 from memevit.evaluation.significance import WILSON, wilson_interval
 from memevit.results import MODEL, Measurement
@@ -158,17 +158,17 @@ def baseline_measurements(train: Pictures, test: Pictures, *, n_classes: int, se
     """What the majority class and a regression on colour histograms reach on the test split.
 
     Args:
-        train: pictures to learn from; the regression takes at most about `shortcuts.MAX_TRAIN` of them.
+        train: pictures to learn from; the regression takes at most about `baselines.MAX_TRAIN` of them.
         test: pictures to predict.
         n_classes: number of classes.
         seed: of the regression.
     """
     train_labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
-    taken = shortcuts.some_of(train_labels, shortcuts.MAX_TRAIN, seed=seed)
-    seen = shortcuts.colour_histograms([train.paths[position] for position in taken])
+    taken = baselines.some_of(train_labels, baselines.MAX_TRAIN, seed=seed)
+    seen = baselines.colour_histograms([train.paths[position] for position in taken])
     predicted = {
-        MAJORITY: shortcuts.predict_majority(train_labels, len(test_labels)),
-        COLOUR: shortcuts.predict_by_colour(seen, train_labels[taken], shortcuts.colour_batches(test.paths), seed=seed),
+        MAJORITY: baselines.predict_majority(train_labels, len(test_labels)),
+        COLOUR: baselines.predict_by_colour(seen, train_labels[taken], baselines.colour_batches(test.paths), seed=seed),
     }
     return [
         asdict(measurement)

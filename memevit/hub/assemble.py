@@ -9,7 +9,7 @@ from typing import Any
 
 from memevit import files, results
 from memevit.errors import UserError
-from memevit.hub import card, figure
+from memevit.hub import figure, model_page
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _COPIED = re.compile(
     rf"|{WEIGHTS.pattern}|model\.safetensors\.index\.json"
 )
 _REWRITTEN = (results.RESULTS_FILE, results.RUN_FILE)
-_RENDERED = (card.CARD_FILE, figure.CONFUSION_FILE)
+_RENDERED = (model_page.CARD_FILE, figure.CONFUSION_FILE)
 _MAX_NAMED = 5
 
 
@@ -41,7 +41,7 @@ def assemble(
     *,
     repo_id: str,
     license_id: str | None = None,
-    published_data: card.PublishedData | None = None,
+    published_data: model_page.PublishedData | None = None,
 ) -> None:
     """Fill the empty folder `target_dir` with what is published of `model_dir`.
 
@@ -71,7 +71,7 @@ def assemble(
     ):
         text = json.dumps(_without_folders(content), indent=2, ensure_ascii=False)
         files.write_text(target_dir / name, text + "\n")
-    card.write(target_dir, repo_id=repo_id, license_id=license_id, published_data=published_data)
+    model_page.write(target_dir, repo_id=repo_id, license_id=license_id, published_data=published_data)
     if left_out:
         more = f" and {len(left_out) - _MAX_NAMED} more" if len(left_out) > _MAX_NAMED else ""
         logger.info("Not part of a model page, left out: %s%s", ", ".join(left_out[:_MAX_NAMED]), more)

@@ -9,14 +9,14 @@ from huggingface_hub import snapshot_download
 
 from memevit import files
 from memevit.errors import UserError
-from memevit.hub import gate, retry
+from memevit.hub import checks, retry
 from memevit.hub.remote import Hub, Published, Repository
 
 logger = logging.getLogger(__name__)
 
 
 def load_back(
-    hub: Hub, repo: Repository, published: Published, contents: Mapping[str, Path], reference: gate.Reference
+    hub: Hub, repo: Repository, published: Published, contents: Mapping[str, Path], reference: checks.Reference
 ) -> None:
     """See that `pipeline(model=repo_id)` gives what the local model gives.
 
@@ -58,11 +58,11 @@ def load_back(
         )
 
 
-def _difference(hub: Hub, repo: Repository, published: Published, reference: gate.Reference, cache_dir: str) -> str:
-    """See `gate.difference`; a connection that breaks comes out as it is, so that it can be tried again."""
+def _difference(hub: Hub, repo: Repository, published: Published, reference: checks.Reference, cache_dir: str) -> str:
+    """See `checks.difference`; a connection that breaks comes out as it is, so that it can be tried again."""
     options = {"revision": published.commit, "token": hub.token, "model_kwargs": {"cache_dir": cache_dir}}
     try:
-        return gate.difference(repo.repo_id, reference, **options)
+        return checks.difference(repo.repo_id, reference, **options)
     except UserError as error:
         cause = error.__cause__
         if cause is None or not retry.is_transient(cause):

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memevit import files
-from memevit.hub import assemble, card, dataset, gate, publish, spaces
+from memevit.hub import assemble, checks, dataset_page, model_page, publish, space_page
 from memevit.hub.folders import UploadFolders
 
 
-def model_page(
+def model_files(
     uploads: UploadFolders,
     model_dir: Path,
-    reference: gate.Reference,
+    reference: checks.Reference,
     *,
     repo_id: str,
     license_id: str | None,
-    published_data: card.PublishedData | None,
+    published_data: model_page.PublishedData | None,
 ) -> dict[str, Path]:
     """The files of a model page that says the same as the model in `model_dir`.
 
@@ -33,11 +33,11 @@ def model_page(
     folder = uploads.new("model")
     assemble.assemble(model_dir, folder, repo_id=repo_id, license_id=license_id, published_data=published_data)
     folder = uploads.place(folder, assemble.is_ours)
-    gate.check(folder, reference)
+    checks.check(folder, reference)
     return publish.files_in(folder)
 
 
-def dataset_page(uploads: UploadFolders, dataset_dir: Path, card_text: str, *, repo_id: str) -> dict[str, Path]:
+def dataset_files(uploads: UploadFolders, dataset_dir: Path, card_text: str, *, repo_id: str) -> dict[str, Path]:
     """The files of a dataset that data_prep.py wrote, with `card_text` as its README.md.
 
     Raises:
@@ -45,12 +45,12 @@ def dataset_page(uploads: UploadFolders, dataset_dir: Path, card_text: str, *, r
     """
     folder = uploads.new("data")
     files.write_text(folder / publish.CARD_FILE, card_text)
-    contents = dataset.collect(dataset_dir, uploads.place(folder, dataset.is_ours) / publish.CARD_FILE)
-    gate.refuse(dataset.faults(contents), repo_id)
+    contents = dataset_page.collect(dataset_dir, uploads.place(folder, dataset_page.is_ours) / publish.CARD_FILE)
+    checks.refuse(dataset_page.faults(contents), repo_id)
     return contents
 
 
-def space_page(
+def space_files(
     uploads: UploadFolders, *, repo_id: str, model_id: str, class_names: Sequence[str], examples: Sequence[Path]
 ) -> dict[str, Path]:
     """The files of a Space to try the model `model_id`.
@@ -59,7 +59,7 @@ def space_page(
         UserError: something must not be published.
     """
     folder = uploads.new("demo")
-    spaces.assemble(folder, model_id=model_id, class_names=class_names, examples=examples)
-    folder = uploads.place(folder, spaces.is_ours)
-    gate.refuse(spaces.faults(folder, examples), repo_id)
+    space_page.assemble(folder, model_id=model_id, class_names=class_names, examples=examples)
+    folder = uploads.place(folder, space_page.is_ours)
+    checks.refuse(space_page.faults(folder, examples), repo_id)
     return publish.files_in(folder)

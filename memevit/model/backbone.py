@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from memevit.errors import UserError
 from memevit.labels import label_maps
-from memevit.model import anatomy, lora, resolution, sharding
+from memevit.model import layers, lora, resolution, sharding
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _pretrained(
             **options,
         )
     sharding.give_memory(model)
-    head = anatomy.head_name(model)
+    head = layers.head_name(model)
     mismatched = {each[0] for each in found["mismatched_keys"]}
     absent = {name for name in {*found["missing_keys"], *mismatched} if not name.startswith(f"{head}.")}
     _refuse_or_warn(name_or_path, model, absent)
@@ -218,13 +218,13 @@ def restrict(
         return
     if not only_head and n_frozen_blocks is None:
         return
-    n_blocks = len(anatomy.block_names(model))
+    n_blocks = len(layers.block_names(model))
     if n_frozen_blocks is not None and n_frozen_blocks > n_blocks:
         raise UserError(f"--freeze {n_frozen_blocks} is too much: the backbone has {n_blocks} blocks.")
     limit = n_blocks if only_head else n_frozen_blocks
-    found = anatomy.depths(model)
+    found = layers.depths(model)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(found[name] == anatomy.HEAD or found[name] > limit)
+        parameter.requires_grad_(found[name] == layers.HEAD or found[name] > limit)
 
 
 def n_parameters(model: PreTrainedModel) -> tuple[int, int]:

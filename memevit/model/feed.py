@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from memevit.model.balance import BalancedOrder
-from memevit.model.transforms import Finish, PictureDataset
+from memevit.model.image_dataset import Finish, PictureDataset
 
 
 class FinishingTrainer(Trainer):

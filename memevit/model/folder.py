@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 
 from memevit import files, results
 from memevit.errors import UserError
-from memevit.model import several
+from memevit.model import runs
 
 # Where files go, what is shown, and how pictures and processes meet says nothing about what is learned.
 _NOT_COMPARED = {
@@ -45,7 +45,7 @@ def begun(model_dir: Path, run: dict[str, Any], args: TrainingArguments, *, over
         with files.explained_disk_errors(model_dir):
             yield work_dir
         if is_main:
-            shutil.rmtree(work_dir / several.PARTS, ignore_errors=True)
+            shutil.rmtree(work_dir / runs.PARTS, ignore_errors=True)
             files.publish(work_dir, model_dir)
 
 

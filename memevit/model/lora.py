@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from memevit.errors import UserError
-from memevit.model import anatomy
+from memevit.model import layers
 
 _DROPOUT = 0.1
 
@@ -26,7 +26,7 @@ def add(model: PreTrainedModel, *, rank: int) -> None:
     Source:
         Hu et al., LoRA, 2021 (arXiv:2106.09685).
     """
-    blocks = tuple(f"{name}." for name in anatomy.block_names(model))
+    blocks = tuple(f"{name}." for name in layers.block_names(model))
     # Attention with its weights in one matrix reads them without calling the layer, so an adapter there does nothing.
     inside_attention = tuple(
         f"{name}." for name, layer in model.named_modules() if isinstance(layer, nn.MultiheadAttention)
@@ -40,7 +40,7 @@ def add(model: PreTrainedModel, *, rank: int) -> None:
         raise UserError(
             f"--lora_rank needs blocks with linear layers, and {type(model).__name__} has none. Train it without."
         )
-    head = anatomy.head_of(model)  # Before adapters change the names.
+    head = layers.head_of(model)  # Before adapters change the names.
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=_DROPOUT, target_modules=targets)
     inject_adapter_in_model(config, model)
     head.requires_grad_(True)

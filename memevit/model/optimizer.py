@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from memevit.model import anatomy
+from memevit.model import layers
 
 # What wrappers of torch put into the names of parameters.
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "module.")
@@ -24,10 +24,10 @@ def rates(model: PreTrainedModel, *, rate: float, layer_decay: float, head_facto
     Source:
         Layer-wise decay as in Clark et al., ELECTRA, 2020, and Bao et al., BEiT, 2022.
     """
-    found = anatomy.depths(model)
+    found = layers.depths(model)
     top = max(found.values())
     return {
-        name: rate * (head_factor if depth == anatomy.HEAD else layer_decay ** (top - depth))
+        name: rate * (head_factor if depth == layers.HEAD else layer_decay ** (top - depth))
         for name, depth in found.items()
     }
 

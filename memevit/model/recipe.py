@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from memevit.errors import UserError
 from memevit.model.balance import Balance
-from memevit.model.transforms import Augmentation, Mixing
+from memevit.model.image_dataset import Augmentation, Mixing
 
 # What is filled in where the reader gave nothing; benchmarks/recipe.py measures what each choice is worth.
 PRESETS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from accelerate.utils import broadcast
 from torch import nn
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
-from memevit.model import anatomy
+from memevit.model import layers
 
 
 def give_memory(model: PreTrainedModel) -> None:
@@ -28,7 +28,7 @@ def prepare(model: PreTrainedModel) -> None:
     The other class that a ViT names, its embeddings, holds what accelerate 1.15 divides by itself, and it can't do so
     twice. Of a network without a place for those, such as ConvNeXt, it must not ask where they are.
     """
-    if blocks := anatomy.block_names(model):
+    if blocks := layers.block_names(model):
         model._no_split_modules = sorted({type(model.get_submodule(name)).__name__ for name in blocks})
     try:
         model.get_input_embeddings()

@@ -26,8 +26,8 @@ from memevit.model import (
     backbone,
     balance,
     checkpoints,
-    features,
     feed,
+    linear_probe,
     lora,
     optimizer,
     precision,
@@ -38,9 +38,9 @@ from memevit.model import (
 )
 from memevit.model.checkpoints import CheckpointKeeper
 from memevit.model.guard import GuardedTrainer
+from memevit.model.image_dataset import Finish, PictureDataset, as_batch
 from memevit.model.interruption import StopCallback, StopRequest
 from memevit.model.recipe import RecipeArguments, is_divided
-from memevit.model.transforms import Finish, PictureDataset, as_batch
 from memevit.model.tuner import FineTuner
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ def train(
     *,
     base_model: str,
     from_scratch: bool,
-    store: features.Store,
+    store: linear_probe.Store,
 ) -> dict[str, Any]:
     """Train, end with the best checkpoint, and return the sections `training` and `history` of results.json.
 
@@ -208,7 +208,7 @@ def train(
     if recipe.is_probe or (recipe.probe_first and checkpoint is None):
         labels, n_classes = trainer.train_dataset.labels, trainer.model.config.num_labels
         chosen = balance.chosen(recipe.class_balance, labels, n_classes=n_classes)
-        features.fit_head(trainer, store, weighted=chosen != "none")
+        linear_probe.fit_head(trainer, store, weighted=chosen != "none")
     seconds = time.monotonic() - start
     averaged = []
     if not recipe.is_probe:

@@ -9,7 +9,7 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
 from memevit import manifest
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from tests.conftest import draw_picture, run_data_prep, write_classes
 
 ODD_NAMES = ["Test", "[x] y", "a#b %20"]

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from memevit.data import layout, tables
+from memevit.data import layout, metadata_csv
 from memevit.errors import UserError
 from tests.conftest import write_classes
 
@@ -122,7 +122,7 @@ def test_a_csv_link_that_leaves_the_source_and_a_folder_called_csv_are_passed_ov
     (tmp_path / "private.csv").write_text("file,password\n1.jpg,hunter2\n")
     (root / "link.csv").symlink_to(tmp_path / "private.csv")
     found = layout.read(root)
-    tables.join(found.around, found.files)
+    metadata_csv.join(found.around, found.files)
     assert all(not file.metadata for file in found.files)
 
 

@@ -37,10 +37,10 @@ USUAL = {
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory, prepared, tiny_backbone):
     """A tiny model with random weights, measured on `prepared`, with everything that a model folder holds."""
-    from memevit.data import prepared as prepared_data
+    from memevit.data import dataset as prepared_data
     from memevit.evaluation import measure
-    from memevit.hub import card
-    from memevit.model import backbone, inference
+    from memevit.hub import model_page
+    from memevit.model import backbone, classifier
     from memevit.pixels import load_image
 
     path = tmp_path_factory.mktemp("models") / "tiny-model"
@@ -48,9 +48,9 @@ def model_dir(tmp_path_factory, prepared, tiny_backbone):
     model, image_processor = backbone.load_for_training(str(tiny_backbone), dataset.class_names, from_scratch=False)
     model.save_pretrained(path)
     image_processor.save_pretrained(path)
-    classifier = inference.Classifier.load(path)
+    loaded = classifier.Classifier.load(path)
     logits = {
-        name: np.log(classifier.probabilities([load_image(one) for one in dataset.by_name[name].paths]))
+        name: np.log(loaded.probabilities([load_image(one) for one in dataset.by_name[name].paths]))
         for name in ("validation", "test")
     }
     sections = measure.record(path, dataset.class_names, dataset.by_name, logits, seed=0)
@@ -63,7 +63,7 @@ def model_dir(tmp_path_factory, prepared, tiny_backbone):
     results.write_run(
         path, {"arguments": {"dataset": prepared.name, "seed": 0}, "environment": results.environment(), "seed": 0}
     )
-    card.write(path)
+    model_page.write(path)
     return path
 
 

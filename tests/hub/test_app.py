@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 import app
-from memevit.hub import spaces
+from memevit.hub import space_page
 from memevit.hub.arguments import AppArguments
-from memevit.hub.space import page
+from memevit.portable import page
 from tests.conftest import draw_picture, run_script, run_sort
 
 # Gradio uses what pandas 3 calls old.
@@ -222,9 +222,9 @@ def test_a_space_runs_from_its_own_files_and_says_the_same(model_dir, tmp_path, 
     draw_picture(4).save(examples[0])
     space = tmp_path / "space"
     space.mkdir()
-    spaces.assemble(space, model_id="me/games", class_names=["coral", "moss", "slate"], examples=examples)
-    assert spaces.faults(space, examples) == []
-    assert all(spaces.is_ours(path.relative_to(space).as_posix()) for path in space.rglob("*") if path.is_file())
+    space_page.assemble(space, model_id="me/games", class_names=["coral", "moss", "slate"], examples=examples)
+    assert space_page.faults(space, examples) == []
+    assert all(space_page.is_ours(path.relative_to(space).as_posix()) for path in space.rglob("*") if path.is_file())
     (space / "model.txt").write_text(f"{model_dir}\n")
     monkeypatch.syspath_prepend(space)
     for name in ("page", "pixels"):
@@ -239,13 +239,13 @@ def test_a_space_runs_from_its_own_files_and_says_the_same(model_dir, tmp_path, 
 
 
 def test_what_a_space_is_made_of_is_in_its_requirements(tmp_path):
-    spaces.assemble(tmp_path, model_id="me/games", class_names=["a", "b"], examples=[])
+    space_page.assemble(tmp_path, model_id="me/games", class_names=["a", "b"], examples=[])
     names = {re.split("[<>=]", line)[0] for line in (tmp_path / "requirements.txt").read_text().split()}
     assert names == {"numpy", "pillow", "safetensors", "torch", "transformers"}
     wanted = Path("requirements-app.txt").read_text()
-    assert f"gradio>={spaces.GRADIO_VERSION.rsplit('.', 1)[0]}," in wanted
+    assert f"gradio>={space_page.GRADIO_VERSION.rsplit('.', 1)[0]}," in wanted
     front = (tmp_path / "README.md").read_text()
-    assert f"sdk_version: {spaces.GRADIO_VERSION}" in front
+    assert f"sdk_version: {space_page.GRADIO_VERSION}" in front
     assert "me/games" in front
 
 

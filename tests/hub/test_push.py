@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from memevit.hub import card
-from memevit.model.inference import Classifier
+from memevit.hub import model_page
+from memevit.model.classifier import Classifier
 from memevit.pixels import load_image
 from tests.conftest import draw_picture, run_data_prep, run_push, write_classes
 from tests.hub.conftest import REPO_ID
@@ -123,10 +123,10 @@ def test_a_published_dataset_loads_by_its_name(server, client, tmp_path):
     prepared = tmp_path / "data"
     assert run_data_prep("--source", tmp_path / "source", "--output_dir", prepared, "--num_proc", 1) == 0
     outcome = client.run(
-        "import datasets, tempfile\nfrom pathlib import Path\nfrom memevit.hub import dataset, publish, remote\n"
+        "import datasets, tempfile\nfrom pathlib import Path\nfrom memevit.hub import dataset_page, publish, remote\n"
         f"folder, repo = Path({str(prepared)!r}), remote.Repository('me/games-data', 'dataset')\n"
-        "contents = dataset.collect(folder, folder / 'README.md')\n"
-        "options = {'message': 'Upload dataset', 'public': False, 'is_ours': dataset.is_ours}\n"
+        "contents = dataset_page.collect(folder, folder / 'README.md')\n"
+        "options = {'message': 'Upload dataset', 'public': False, 'is_ours': dataset_page.is_ours}\n"
         "publish.push(remote.Hub.connect(), repo, contents, **options)\n"
         "with tempfile.TemporaryDirectory() as fresh:\n"
         "    found = datasets.load_dataset('me/games-data', cache_dir=fresh)\n"
@@ -237,4 +237,4 @@ def test_another_dataset_is_not_that_of_the_model(tmp_path, model_dir, prepared,
 
 
 def test_the_local_card_names_the_folder(model_dir):
-    assert f'model="{model_dir.name}"' in (model_dir / card.CARD_FILE).read_text()
+    assert f'model="{model_dir.name}"' in (model_dir / model_page.CARD_FILE).read_text()

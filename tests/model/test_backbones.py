@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from memevit.evaluation import predictions
-from memevit.model import anatomy, backbone
-from memevit.model.transforms import pixel_values
+from memevit.model import backbone, layers
+from memevit.model.image_dataset import pixel_values
 from tests.conftest import run_finetune
 from tests.model import tiny
 
@@ -154,8 +154,8 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, backbones, prepared
 @pytest.mark.parametrize(("kind", "n_blocks"), [("vit", 2), ("swin", 3), ("convnext", 3), ("siglip", 2), ("beit", 2)])
 def test_blocks_are_counted_one_by_one_from_the_input(backbones, kind, n_blocks):
     model, _ = backbone.load_for_training(str(backbones[kind]), CLASSES, from_scratch=False)
-    found = anatomy.depths(model)
-    assert len(anatomy.block_names(model)) == n_blocks == max(found.values())
-    assert {name for name, depth in found.items() if depth == anatomy.HEAD} == {"classifier.weight", "classifier.bias"}
+    found = layers.depths(model)
+    assert len(layers.block_names(model)) == n_blocks == max(found.values())
+    assert {name for name, depth in found.items() if depth == layers.HEAD} == {"classifier.weight", "classifier.bias"}
     embeddings = [depth for name, depth in found.items() if ".embeddings." in name]
     assert set(embeddings) == {0}

@@ -9,11 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, TrainingArguments, set_seed
 
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from memevit.errors import UserError
-from memevit.model import balance, feed, training, transforms
+from memevit.model import balance, feed, image_dataset, training
+from memevit.model.image_dataset import Augmentation, Finish, Mixing, Pixels, as_batch
 from memevit.model.recipe import RecipeArguments, complete
-from memevit.model.transforms import Augmentation, Finish, Mixing, Pixels, as_batch
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def shown(tiny_backbone):
 def pictures(prepared, shown, tmp_path):
     """Datasets from files and from the cache, by split."""
     splits = prepared_dataset.load(prepared).by_name
-    files = transforms.datasets(splits, shown, Augmentation(), seed=3)
-    cached = transforms.datasets(splits, shown, Augmentation(), seed=3, cache_dir=tmp_path, n_processes=0)
+    files = image_dataset.datasets(splits, shown, Augmentation(), seed=3)
+    cached = image_dataset.datasets(splits, shown, Augmentation(), seed=3, cache_dir=tmp_path, n_processes=0)
     return {"files": files, "cached": cached}
 
 
@@ -43,10 +43,10 @@ def test_folds_share_their_pixels(prepared, shown, tmp_path, caplog):
     for turn in range(3):
         turned = {name: splits[names[(number + turn) % 3]] for number, name in enumerate(names)}
         options = {"seed": 3, "cache_dir": tmp_path, "n_processes": 0}
-        alone = transforms.datasets(turned, shown, Augmentation(), **options)
+        alone = image_dataset.datasets(turned, shown, Augmentation(), **options)
         with caplog.at_level("INFO"):
             caplog.clear()
-            shared = transforms.datasets(turned, shown, Augmentation(), for_folds=True, **options)
+            shared = image_dataset.datasets(turned, shown, Augmentation(), for_folds=True, **options)
         # One cache for the splits that vary and one for the others, and none for the folds that follow.
         assert len([text for text in caplog.messages if "decoded once" in text]) == (2 if turn == 0 else 0)
         for name in names:
@@ -294,7 +294,7 @@ def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
     callback = feed.EpochCallback(dataset)
     state = type("State", (), {"epoch": 2.375})
     callback.on_epoch_begin(None, state, None)
-    expected = transforms.augment.draw(3, 2, np.array([1]))
+    expected = image_dataset.augment.draw(3, 2, np.array([1]))
     assert np.array_equal(dataset.__getitems__([1])["draws"].numpy(), expected)
 
 

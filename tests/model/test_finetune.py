@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, pipeline
 
 from memevit import results
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from memevit.evaluation import predictions
 from memevit.model.backbone import SHIPPED_BACKBONE
-from memevit.model.inference import Classifier
+from memevit.model.classifier import Classifier
 from tests.conftest import draw_picture, run_finetune, run_sort
 
 

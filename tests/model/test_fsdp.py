@@ -9,11 +9,11 @@ import pytest
 from transformers import AutoModelForImageClassification
 
 from memevit import results
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from memevit.errors import UserError
 from memevit.evaluation import predictions
-from memevit.model import anatomy, sharding
-from memevit.model.inference import Classifier
+from memevit.model import layers, sharding
+from memevit.model.classifier import Classifier
 from memevit.model.recipe import FineTuningArguments, RecipeArguments, complete
 from tests.model import tiny
 from tests.model.test_two_processes import free_port
@@ -73,7 +73,7 @@ def test_every_kind_of_backbone_is_divided_by_blocks_with_its_embeddings_outside
     model = AutoModelForImageClassification.from_pretrained(tiny.save(kind, tmp_path / kind))
     sharding.prepare(model)
     divided = [layer for layer in model.modules() if type(layer).__name__ in model._no_split_modules]
-    assert len(divided) == len(anatomy.block_names(model))
+    assert len(divided) == len(layers.block_names(model))
     embeddings = model.get_input_embeddings()
     assert embeddings is None or all(embeddings is not part for layer in divided for part in layer.modules())
 

@@ -9,7 +9,7 @@ from transformers import Trainer
 from memevit import results
 from memevit.evaluation import predictions
 from memevit.model import precision
-from memevit.model.inference import Classifier
+from memevit.model.classifier import Classifier
 from tests.conftest import run_finetune
 from tests.model.test_unkillable import Killed, at_step, killed
 

@@ -7,7 +7,7 @@ from transformers import AutoModelForImageClassification, pipeline
 
 from memevit import results
 from memevit.evaluation import predictions
-from memevit.model import anatomy, backbone, lora
+from memevit.model import backbone, layers, lora
 from tests.conftest import run_finetune
 from tests.model import tiny
 
@@ -46,7 +46,7 @@ def test_a_run_with_adapters_changes_the_matrices_of_the_blocks_and_nothing_else
     assert len(after) == len(start)
     changed = {name for name, tensor in loaded.state_dict().items() if not torch.equal(tensor, start[name])
                if not name.startswith("classifier")}  # fmt: skip
-    linear = {f"{name}.weight" for block in anatomy.block_names(loaded)
+    linear = {f"{name}.weight" for block in layers.block_names(loaded)
               for name, layer in loaded.named_modules() if name.startswith(block)
               if isinstance(layer, torch.nn.Linear)}  # fmt: skip
     assert changed == linear

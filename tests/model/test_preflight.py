@@ -12,10 +12,10 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
 from memevit import results
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from memevit.errors import UserError
 from memevit.evaluation import predictions
-from memevit.model import checkpoints, precision, preflight, recipe, several
+from memevit.model import checkpoints, precision, preflight, recipe, runs
 from memevit.model.preflight import Plan
 from tests.conftest import run_finetune
 
@@ -278,12 +278,12 @@ def test_a_dry_run_may_name_a_model_that_is_finished(trained, prepared, tiny_bac
 
 
 def test_a_run_that_goes_on_keeps_its_plan(tmp_path, prepared, tiny_backbone, monkeypatch):
-    from memevit.model import several
+    from memevit.model import runs
 
     argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone)
     argv += ("--use_cpu", "--disable_tqdm", True, "--time_limit", 10, "--max_steps", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(several, "train_all", lambda *_: 1 / 0)
+        patch.setattr(runs, "train_all", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_finetune(*argv)
     monkeypatch.setattr(preflight, "make", lambda *_, **__: 1 / 0)
@@ -341,7 +341,7 @@ def test_a_model_that_fsdp_divides_is_not_moved(monkeypatch, prepared, tiny_back
     # All processes but the first have weights without values.
     divided = AutoModelForImageClassification.from_pretrained(tiny_backbone).to("meta")
     job = SimpleNamespace(load=lambda: (divided, image_processor), recipe=chosen, cache_dir=None)
-    run = several.Run(several.MODEL, "model", 0, prepared_dataset.load(prepared).by_name)
-    plan, model = several.rehearse([run], job, args, before=None, wanted="fp32", limit_s=None)
+    run = runs.Run(runs.MODEL, "model", 0, prepared_dataset.load(prepared).by_name)
+    plan, model = runs.rehearse([run], job, args, before=None, wanted="fp32", limit_s=None)
     assert plan.step_s is None
     assert model.device.type == "meta"

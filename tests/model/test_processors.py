@@ -14,10 +14,10 @@ from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcesso
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from memevit.errors import UserError
+from memevit.model.classifier import Classifier
 from memevit.model.geometry import Enlarged, Geometry
-from memevit.model.inference import Classifier
+from memevit.model.image_dataset import Augmentation, Finish, PictureDataset, Pixels, pixel_values
 from memevit.model.tensor_geometry import TensorGeometry
-from memevit.model.transforms import Augmentation, Finish, PictureDataset, Pixels, pixel_values
 from tests.conftest import draw_picture, write_classes
 
 

@@ -8,8 +8,8 @@ from transformers import AutoModelForImageClassification
 
 from memevit import results
 from memevit.model import recipe
+from memevit.model.image_dataset import Augmentation, Mixing
 from memevit.model.recipe import FineTuningArguments, RecipeArguments
-from memevit.model.transforms import Augmentation, Mixing
 from tests.conftest import run_finetune
 
 QUIET = ("--use_cpu", "--disable_tqdm", True)

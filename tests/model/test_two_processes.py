@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memevit import results
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from memevit.evaluation import predictions
 from tests.conftest import run_finetune
 

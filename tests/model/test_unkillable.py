@@ -173,9 +173,9 @@ def test_a_signal_writes_a_checkpoint_and_exits_with_its_code(
 
 
 def test_a_signal_before_the_first_step_stops_at_once(command, tmp_path, monkeypatch):
-    from memevit.model import several
+    from memevit.model import runs
 
-    monkeypatch.setattr(several, "rehearse", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(runs, "rehearse", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
     assert run_finetune(*command, "--output_dir", tmp_path / "model") == 143
     assert list(tmp_path.iterdir()) == []
 

@@ -10,9 +10,9 @@ import numpy as np
 from memevit import manifest
 from memevit.data.corrections import Correction
 from memevit.data.duplicates import Relations, components
+from memevit.data.ingest import HASH_DIGITS, Scan
 from memevit.data.layout import SourceFile
 from memevit.data.splits import Group
-from memevit.data.verify import HASH_DIGITS, Scan
 from memevit.errors import UserError
 
 logger = logging.getLogger(__name__)

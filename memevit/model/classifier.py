@@ -15,8 +15,8 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Pr
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit.errors import UserError
-from memevit.model import anatomy, backbone, decoding
-from memevit.model.transforms import Finish, Pixels
+from memevit.model import backbone, decoding, layers
+from memevit.model.image_dataset import Finish, Pixels
 
 _N_AHEAD = 1  # Batches that wait for the device while another one is on it.
 
@@ -69,7 +69,7 @@ class Classifier:
             raise UserError(
                 f"The model in {path} can't be loaded: {error}. Train again or restore the files."
             ) from error
-        if f"{anatomy.head_name(model)}.weight" in found["missing_keys"]:
+        if f"{layers.head_name(model)}.weight" in found["missing_keys"]:
             raise UserError(f"{path} holds a backbone without a head for classes. Train it with finetune_vit.py first.")
         return cls(model.to(device or best_device()), image_processor)
 

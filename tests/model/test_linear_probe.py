@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModelForImageClassification, pipeline
 
 from memevit import results
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from memevit.evaluation import predictions
-from memevit.model import backbone, features
+from memevit.model import backbone, linear_probe
 from tests.conftest import run_data_prep, run_finetune, write_classes
 
 QUIET = ("--use_cpu", "--disable_tqdm", True)
@@ -46,8 +46,8 @@ def test_features_are_computed_once_and_again_only_for_other_weights_or_pixels(
     tmp_path, small, tiny_backbone, monkeypatch
 ):
     computed = []
-    forward = features._forward
-    monkeypatch.setattr(features, "_forward", lambda *args: computed.append(1) or forward(*args))
+    forward = linear_probe._forward
+    monkeypatch.setattr(linear_probe, "_forward", lambda *args: computed.append(1) or forward(*args))
     assert run_probe(small, tiny_backbone, tmp_path / "one") == 0
     assert run_probe(small, tiny_backbone, tmp_path / "two", "--seed", 5) == 0
     assert len(computed) == 1
@@ -78,11 +78,11 @@ def test_the_features_are_what_the_head_sees(small, tiny_backbone):
     data = prepared_dataset.load(small)
     model, image_processor = backbone.load_for_training(str(tiny_backbone), data.class_names, from_scratch=False)
     paths = data.by_name["test"].paths
-    store = features.Store.beside(small, data.fingerprint)
+    store = linear_probe.Store.beside(small, data.fingerprint)
     generator = torch.get_rng_state()
-    found = features.compute(model, image_processor, paths, store=store, device=torch.device("cpu"), batch_size=2)
+    found = linear_probe.compute(model, image_processor, paths, store=store, device=torch.device("cpu"), batch_size=2)
     assert torch.equal(generator, torch.get_rng_state())  # Training is the same whether they were there or not.
-    seen = torch.stack([features._Files(paths, image_processor)[number] for number in range(len(paths))])
+    seen = torch.stack([linear_probe._Files(paths, image_processor)[number] for number in range(len(paths))])
     with torch.inference_mode():
         assert torch.allclose(model.classifier(found), model(seen).logits, atol=1e-5)
 
@@ -91,12 +91,12 @@ def test_the_head_is_that_of_a_logistic_regression():
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 40)
     inputs = random.normal(size=(120, 5)) * [1, 2, 3, 4, 5] + labels[:, None] * [1.0, 0.5, 0.0, -1.0, 2.0] + 3.0
-    weight, bias = features.fit(
+    weight, bias = linear_probe.fit(
         torch.from_numpy(inputs), labels.tolist(), torch.from_numpy(inputs), labels.tolist(), n_classes=3
     )
     scaled = (inputs - inputs.mean(0)) / inputs.std(0)
     # On its own training pictures the weakest penalty has the lowest loss; scikit-learn's is 1 / (n penalty).
-    strength = 1.0 / (len(labels) * min(features.PENALTIES))
+    strength = 1.0 / (len(labels) * min(linear_probe.PENALTIES))
     expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(scaled, labels).predict_proba(scaled)
     found = torch.softmax(torch.from_numpy(inputs).float() @ weight.T + bias, dim=1)
     assert np.allclose(found, expected, atol=2e-3)

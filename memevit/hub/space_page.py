@@ -8,8 +8,8 @@ from pathlib import Path
 from huggingface_hub import RepoCard, SpaceCardData
 
 from memevit import files, pixels
-from memevit.hub import scan
-from memevit.hub.space import page
+from memevit.hub import leak_scan
+from memevit.portable import page
 
 GRADIO_VERSION = "6.31.0"  # The oldest that requirements-app.txt allows, and that the tests have run with.
 PYTHON_VERSION = "3.11"
@@ -59,7 +59,7 @@ def assemble(target_dir: Path, *, model_id: str, class_names: Sequence[str], exa
 def faults(folder: Path, examples: Sequence[Path]) -> list[str]:
     """What must not be published of an assembled Space, a line each; the pictures among `examples` may be."""
     known = {f"{_EXAMPLES_DIR}/{path.name}": files.sha256_of(path) for path in examples}
-    return scan.findings(folder, known_pictures=known)
+    return leak_scan.findings(folder, known_pictures=known)
 
 
 def _requirements() -> list[str]:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from memevit.evaluation.curves import curves_png
+from memevit.evaluation.plots import curves_png
 
 HISTORY = [
     {"step": 10, "train_loss": 1.1, "learning_rate": 1e-4},

@@ -12,7 +12,7 @@ from PIL import Image
 
 from memevit import files
 from memevit.errors import UserError
-from memevit.hub import gate, scan
+from memevit.hub import checks, leak_scan
 from memevit.hub.assemble import is_ours
 
 
@@ -72,30 +72,30 @@ PLANTED = [
 @pytest.mark.parametrize(("name", "content", "found"), PLANTED)
 def test_what_was_planted_is_found(tmp_path, name, content, found):
     (tmp_path / name).write_bytes(content)
-    lines = scan.findings(tmp_path)
+    lines = leak_scan.findings(tmp_path)
     assert any(found in line and line.startswith(name) for line in lines), lines
 
 
 def test_secrets_are_not_repeated_in_the_message(tmp_path):
     (tmp_path / "run.json").write_text("hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345")
-    assert "hf_" not in "".join(scan.findings(tmp_path))
+    assert "hf_" not in "".join(leak_scan.findings(tmp_path))
 
 
 def test_the_token_of_this_machine_is_found_whatever_it_looks_like(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "no-usual-form")
     (tmp_path / "model.safetensors").write_bytes(safetensors({}, b"xx no-usual-form xx"))
-    assert scan.findings(tmp_path) == ["model.safetensors holds the token of this machine"]
+    assert leak_scan.findings(tmp_path) == ["model.safetensors holds the token of this machine"]
 
 
 def test_a_secret_across_two_windows_is_found(tmp_path):
-    tail = b"\0" * (scan._WINDOW_BYTES - 10) + b" hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345 "
+    tail = b"\0" * (leak_scan._WINDOW_BYTES - 10) + b" hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345 "
     (tmp_path / "model.safetensors").write_bytes(safetensors({}, tail))
-    assert scan.findings(tmp_path) == ["model.safetensors holds a Hugging Face token"]
+    assert leak_scan.findings(tmp_path) == ["model.safetensors holds a Hugging Face token"]
 
 
 def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "link.json").symlink_to("/etc/hostname")
-    assert scan.findings(tmp_path) == ["link.json is a link"]
+    assert leak_scan.findings(tmp_path) == ["link.json is a link"]
 
 
 def test_harmless_content_passes(tmp_path):
@@ -103,22 +103,22 @@ def test_harmless_content_passes(tmp_path):
     (tmp_path / "run.json").write_text('{"key": "0123456789abcdef", "hf_token": null, "path": "data/run.json"}')
     (tmp_path / "model.safetensors").write_bytes(safetensors({"w": {"dtype": "F32", "shape": [2]}}))
     (tmp_path / "empty.txt").touch()
-    assert scan.findings(tmp_path) == []
+    assert leak_scan.findings(tmp_path) == []
 
 
 def test_a_picture_passes_only_where_it_is_meant_and_as_it_was_made(tmp_path):
     (tmp_path / "confusion_matrix.png").write_bytes(picture("PNG"))
     known = {"confusion_matrix.png": files.sha256_of(tmp_path / "confusion_matrix.png")}
-    assert scan.findings(tmp_path, known_pictures=known) == []
+    assert leak_scan.findings(tmp_path, known_pictures=known) == []
     (tmp_path / "confusion_matrix.png").write_bytes(picture("PNG") + b"x")
-    assert scan.findings(tmp_path, known_pictures=known) == ["confusion_matrix.png is or holds a picture"]
-    assert scan.findings(tmp_path, may_hold_pictures=True) == []
+    assert leak_scan.findings(tmp_path, known_pictures=known) == ["confusion_matrix.png is or holds a picture"]
+    assert leak_scan.findings(tmp_path, may_hold_pictures=True) == []
 
 
 def test_everything_that_is_wrong_is_told_at_once():
     with pytest.raises(UserError, match="a; b; c; d; e; and 2 more"):
-        gate.refuse(list("abcdefg"), "me/games")
-    gate.refuse([], "me/games")
+        checks.refuse(list("abcdefg"), "me/games")
+    checks.refuse([], "me/games")
 
 
 def test_only_our_own_files_may_be_deleted():

@@ -14,12 +14,12 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files
-from memevit.model import averaging, checkpoints, features, outcome, precision, preflight, training, transforms
+from memevit.model import averaging, checkpoints, image_dataset, linear_probe, outcome, precision, preflight, training
+from memevit.model.image_dataset import Finish, PictureDataset, Pixels
 from memevit.model.interruption import StopRequest
 from memevit.model.outcome import Outcome
 from memevit.model.preflight import Plan
 from memevit.model.recipe import RecipeArguments, is_divided
-from memevit.model.transforms import Finish, PictureDataset, Pixels
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Job:
     load: Callable[[], tuple[PreTrainedModel, BaseImageProcessor]]
     recipe: RecipeArguments
     cache_dir: Path | None
-    store: features.Store
+    store: linear_probe.Store
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     base_model: str
     from_scratch: bool
@@ -213,7 +213,7 @@ def _attempt(
     set_seed(run.seed)
     model, image_processor = job.load()
     shown, augmentation = Pixels.of(image_processor), job.recipe.augmentation
-    pictures = transforms.datasets(
+    pictures = image_dataset.datasets(
         run.splits, shown, augmentation, seed=run.seed, cache_dir=job.cache_dir, for_folds=run.kind == FOLD
     )
     with args.main_process_first(local=False):

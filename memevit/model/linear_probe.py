@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, Trainer
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files, pixels
-from memevit.model import anatomy
+from memevit.model import layers
 from memevit.model.balance import class_weights
-from memevit.model.transforms import pixel_values
+from memevit.model.image_dataset import pixel_values
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Store:
         digest.update(
             json.dumps([type(model).__name__, image_processor.to_dict()], sort_keys=True, default=str).encode()
         )
-        head = f"{anatomy.head_name(model)}."
+        head = f"{layers.head_name(model)}."
         for name, tensor in sorted(model.state_dict().items()):
             if not name.startswith(head):
                 digest.update(name.encode())
@@ -133,7 +133,7 @@ def compute(
 def _forward(model: PreTrainedModel, loader: DataLoader, device: torch.device) -> torch.Tensor:
     seen: list[torch.Tensor] = []
     # The input of the head, whatever the architecture does before it.
-    hook = anatomy.head_of(model).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
+    hook = layers.head_of(model).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
     try:
         for batch in tqdm(loader, desc="Features", unit="batch"):
             model(pixel_values=batch.to(device, model.dtype))
@@ -218,7 +218,7 @@ def _minimise(
 
 def put_into_head(model: PreTrainedModel, weight: torch.Tensor, bias: torch.Tensor) -> None:
     """Make [C, D] `weight` and [C] `bias` those of the head."""
-    head = anatomy.head_of(model)
+    head = layers.head_of(model)
     with torch.no_grad():
         head.weight.copy_(weight)
         if head.bias is not None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from memevit.model.inference import Classifier
+from memevit.model.classifier import Classifier
 
 
 @pytest.fixture

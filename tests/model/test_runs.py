@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from memevit import results
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from memevit.evaluation import predictions
-from memevit.model import several
+from memevit.model import runs
 from tests.conftest import run_data_prep, run_finetune, write_classes
 
 
@@ -34,7 +34,7 @@ def cross_validated(command, tmp_path_factory):
     """Trained with a stop in the middle; the names of the runs before and after it."""
     model_dir = tmp_path_factory.mktemp("cross_validated") / "model"
     argv = (*command, "--output_dir", model_dir, "--seeds", 3, 4, "--folds")
-    attempt, names = several._attempt, []
+    attempt, names = runs._attempt, []
 
     def stopping(run, *args, **kwargs):
         names.append(run.name)
@@ -43,7 +43,7 @@ def cross_validated(command, tmp_path_factory):
         return attempt(run, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(several, "_attempt", stopping)
+        patch.setattr(runs, "_attempt", stopping)
         assert run_finetune(*argv) == 130
         assert run_finetune(*argv) == 0
     return model_dir, names
@@ -90,7 +90,7 @@ def test_mean_and_spread_are_those_of_the_values(cross_validated):
 
 
 def test_the_events_of_every_training_are_kept(command, tmp_path, monkeypatch):
-    attempt = several._attempt
+    attempt = runs._attempt
 
     def reporting(run, job, args, *rest, **kwargs):
         events = Path(args.output_dir, "runs", "today", "events")
@@ -98,7 +98,7 @@ def test_the_events_of_every_training_are_kept(command, tmp_path, monkeypatch):
         events.write_text(run.name)
         return attempt(run, job, args, *rest, **kwargs)
 
-    monkeypatch.setattr(several, "_attempt", reporting)
+    monkeypatch.setattr(runs, "_attempt", reporting)
     assert run_finetune(*command, "--output_dir", tmp_path / "model", "--seeds", 3, 4) == 0
     found = {str(path.relative_to(tmp_path / "model")): path.read_text() for path in tmp_path.rglob("events")}
     assert found == {"runs/today/events": "model", "runs/seed-4/today/events": "seed-4"}

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from memevit import results
-from memevit.hub import card, figure
+from memevit.hub import figure, model_page
 
 NUMBER = re.compile(r"(?<![\w.,-])\d+(?:\.\d+)?(?:e-?\d+)?(?!\w|[.,]\d)")
 # Numbers of a name: of the Transformer's paper, of the F1 measure, of a license, of a backbone.
@@ -39,7 +39,7 @@ def folder(model_dir, tmp_path):
 
 
 def test_every_number_on_the_card_is_in_results_json(model_dir):
-    text = card.render(model_dir, repo_id="me/games")
+    text = model_page.render(model_dir, repo_id="me/games")
     found = results.read(model_dir)
     body = NAMES.sub("", text.split("---\n", 2)[2])
     shown = NUMBER.findall(body)
@@ -64,7 +64,7 @@ def test_a_number_from_nowhere_would_be_noticed(model_dir):
 
 
 def test_the_model_index_holds_every_number_about_the_model(model_dir):
-    found, (index,) = results.read(model_dir), front_of(card.render(model_dir))["model-index"]
+    found, (index,) = results.read(model_dir), front_of(model_page.render(model_dir))["model-index"]
     listed = [
         (result["dataset"]["split"], metric["value"]) for result in index["results"] for metric in result["metrics"]
     ]
@@ -77,7 +77,7 @@ def test_the_model_index_holds_every_number_about_the_model(model_dir):
 
 
 def test_the_front_matter_is_what_the_hub_reads(model_dir):
-    data = ModelCard(card.render(model_dir, repo_id="me/games", license_id="mit")).data
+    data = ModelCard(model_page.render(model_dir, repo_id="me/games", license_id="mit")).data
     assert (data.license, data.pipeline_tag, data.library_name) == ("mit", "image-classification", "transformers")
     assert data.metrics == ["accuracy", "f1", "precision", "recall"]
     assert {"memes", "image-classification"} <= set(data.tags)
@@ -96,7 +96,7 @@ def test_the_front_matter_is_what_the_hub_reads(model_dir):
 )
 def test_licence_and_base_model_are_those_of_the_backbone(folder, training, license_id, base):
     results.update(folder, training=results.read(folder)["training"] | training)
-    text = card.render(folder)
+    text = model_page.render(folder)
     front = front_of(text)
     assert front["license"] == license_id
     assert front.get("base_model") == base
@@ -106,7 +106,7 @@ def test_licence_and_base_model_are_those_of_the_backbone(folder, training, lice
 
 
 def test_it_says_in_words_what_there_is(folder):
-    text = card.render(folder, repo_id="me/games")
+    text = model_page.render(folder, repo_id="me/games")
     for heading in (
         "## Use",
         "## Classes",
@@ -128,17 +128,17 @@ def test_a_baseline_that_is_not_beaten_is_named(folder):
         if m["name"] == "accuracy" and m["split"] == "test":
             m["value"] = {"fine-tuned model": 0.5, "majority class": 0.4, "colour histogram": 0.5}[m["subject"]]
     results.update(folder, measurements=found["measurements"])
-    assert "**This model does not beat the colour histogram on the test split.**" in card.render(folder)
-    assert "does not beat the majority" not in card.render(folder)
+    assert "**This model does not beat the colour histogram on the test split.**" in model_page.render(folder)
+    assert "does not beat the majority" not in model_page.render(folder)
 
 
 def test_later_evidence_gets_its_section_by_being_there(folder):
-    before = card.render(folder)
+    before = model_page.render(folder)
     assert not re.search(r"^## (Calibration|Open set|Shortcuts)", before, re.MULTILINE)
     ece = {"name": "ece", "value": 0.0421, "split": "test", "n": 18, "ci_low": 0.01, "ci_high": 0.09}
     results.update(folder, calibration={"summary": "How far to trust a probability.", "measurements": [ece]})
     results.update(folder, shortcuts={"title": "What it looks at", "measurements": []}, open_set={"threshold": 1.5})
-    text = card.render(folder)
+    text = model_page.render(folder)
     assert "## Calibration\n\nHow far to trust a probability." in text
     assert "| ece | 0.042 | 0.010 to 0.090 | test | 18 |" in text
     assert "What it looks at" not in text
@@ -158,14 +158,14 @@ def test_names_cannot_break_the_page(folder):
     found = results.read(folder)
     classes = found["data"]["classes"] | {"a|b <script>": found["data"]["classes"]["coral"]}
     results.update(folder, data=found["data"] | {"classes": classes})
-    text = card.render(folder)
+    text = model_page.render(folder)
     assert "| a\\|b &lt;script&gt; | 28 |" in text
     assert "<script>" not in text
 
 
 def test_a_folder_with_little_in_it_gives_a_page_without_empty_sections(tmp_path):
     results.update(tmp_path, measurements=[])
-    text = card.render(tmp_path)
+    text = model_page.render(tmp_path)
     assert "How good it is" not in text
     assert "model-index" not in front_of(text)
     assert not re.search(r"^#+ [^\n]*\n+(?=#|\Z)", text, re.MULTILINE)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memevit.evaluation import shortcuts
+from memevit.evaluation import baselines
 from tests.conftest import draw_picture
 
 
@@ -11,7 +11,7 @@ def test_a_histogram_counts_colours_whatever_their_place(tmp_path):
     picture.save(tmp_path / "a.png")
     picture.rotate(180).save(tmp_path / "b.png")
     draw_picture(2, colour=(200, 40, 90)).save(tmp_path / "c.png")
-    found = shortcuts.colour_histograms([tmp_path / name for name in ("a.png", "b.png", "c.png")])
+    found = baselines.colour_histograms([tmp_path / name for name in ("a.png", "b.png", "c.png")])
     assert found.shape == (3, 512)
     assert np.allclose((found**2).sum(axis=1), 1.0)
     assert np.array_equal(found[0], found[1])
@@ -22,22 +22,22 @@ def test_colours_are_predicted_the_same_a_few_at_a_time(tmp_path, monkeypatch):
     for seed in range(10):
         draw_picture(seed, colour=(200, 40, 90) if seed % 2 else (40, 90, 200)).save(tmp_path / f"{seed}.png")
     paths, labels = sorted(tmp_path.iterdir()), np.arange(10) % 2
-    histograms = shortcuts.colour_histograms(paths)
-    monkeypatch.setattr(shortcuts, "_AT_ONCE", 3)
-    batches = list(shortcuts.colour_batches(paths))
+    histograms = baselines.colour_histograms(paths)
+    monkeypatch.setattr(baselines, "_AT_ONCE", 3)
+    batches = list(baselines.colour_batches(paths))
     assert [len(batch) for batch in batches] == [3, 3, 3, 1]
     assert np.array_equal(np.concatenate(batches), histograms)
-    assert shortcuts.predict_by_colour(histograms, labels, batches).tolist() == labels.tolist()
+    assert baselines.predict_by_colour(histograms, labels, batches).tolist() == labels.tolist()
 
 
 def test_of_many_pictures_some_are_taken_of_every_class_in_proportion():
     labels = np.repeat([0, 1, 2], [6000, 3000, 2])
-    taken = shortcuts.some_of(labels, 900, seed=0)
+    taken = baselines.some_of(labels, 900, seed=0)
     assert np.bincount(labels[taken]).tolist() == [599, 299, 1]
     assert len(set(taken.tolist())) == len(taken)
-    assert np.array_equal(taken, shortcuts.some_of(labels, 900, seed=0))
-    assert not np.array_equal(taken, shortcuts.some_of(labels, 900, seed=1))
+    assert np.array_equal(taken, baselines.some_of(labels, 900, seed=0))
+    assert not np.array_equal(taken, baselines.some_of(labels, 900, seed=1))
 
 
 def test_of_few_pictures_all_are_taken():
-    assert shortcuts.some_of(np.array([1, 0, 1]), 3, seed=0).tolist() == [0, 1, 2]
+    assert baselines.some_of(np.array([1, 0, 1]), 3, seed=0).tolist() == [0, 1, 2]

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from memevit.errors import UserError
-from memevit.hub import assemble, gate
-from memevit.model.inference import Classifier
+from memevit.hub import assemble, checks
+from memevit.model.classifier import Classifier
 
 
 @pytest.fixture(scope="module")
 def reference(model_dir, tmp_path_factory):
-    paths = gate.drawn_pictures(tmp_path_factory.mktemp("drawn"), n=4)
+    paths = checks.drawn_pictures(tmp_path_factory.mktemp("drawn"), n=4)
     classifier = Classifier.load(model_dir)
-    return gate.Reference.of(classifier.class_names, list(classifier.classify(paths)))
+    return checks.Reference.of(classifier.class_names, list(classifier.classify(paths)))
 
 
 @pytest.fixture
@@ -53,21 +53,21 @@ SPOILT = [
 def test_a_faulty_page_is_refused_with_its_fault(folder, reference, spoil, message):
     spoil(folder)
     with pytest.raises(UserError, match="(Nothing was published|damaged)") as refused:
-        gate.check(folder, reference)
+        checks.check(folder, reference)
     assert message in str(refused.value)
 
 
 def test_a_sound_page_passes_and_another_model_behind_it_does_not(folder, reference):
-    gate.check(folder, reference)
-    other = gate.Reference(reference.paths, reference.class_names, np.roll(reference.probabilities, 1, axis=1))
+    checks.check(folder, reference)
+    other = checks.Reference(reference.paths, reference.class_names, np.roll(reference.probabilities, 1, axis=1))
     with pytest.raises(UserError, match="other probabilities than the local model"):
-        gate.check(folder, other)
-    nothing = gate.Reference(reference.paths, reference.class_names, reference.probabilities * np.nan)
+        checks.check(folder, other)
+    nothing = checks.Reference(reference.paths, reference.class_names, reference.probabilities * np.nan)
     with pytest.raises(UserError, match="other probabilities"):
-        gate.check(folder, nothing)
-    renamed = gate.Reference(reference.paths, ["a", "b", "c"], reference.probabilities)
+        checks.check(folder, nothing)
+    renamed = checks.Reference(reference.paths, ["a", "b", "c"], reference.probabilities)
     with pytest.raises(UserError, match="answers with"):
-        gate.check(folder, renamed)
+        checks.check(folder, renamed)
 
 
 def test_only_the_page_is_assembled_and_no_folder_of_this_machine_is_named(model_dir, tmp_path, caplog):
@@ -93,6 +93,6 @@ def test_a_folder_without_a_model_is_no_page(tmp_path):
 def test_drawn_pictures_are_always_the_same_and_differ_from_each_other(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    first, second = (gate.drawn_pictures(tmp_path / name) for name in ("a", "b"))
+    first, second = (checks.drawn_pictures(tmp_path / name) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert len({path.read_bytes() for path in first}) == gate.N_DRAWN_PICTURES
+    assert len({path.read_bytes() for path in first}) == checks.N_DRAWN_PICTURES

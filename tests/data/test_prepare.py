@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from memevit import manifest
-from memevit.data import prepared as prepared_dataset
+from memevit.data import dataset as prepared_dataset
 from tests.conftest import draw_picture, run_data_prep, write_classes
 
 

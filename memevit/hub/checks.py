@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 
 from memevit import files, results
 from memevit.errors import UserError
-from memevit.hub import assemble, card, figure, scan
+from memevit.hub import assemble, figure, leak_scan, model_page
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +58,9 @@ def check(folder: Path, reference: Reference) -> None:
     """
     known = folder / figure.CONFUSION_FILE
     known_pictures = {figure.CONFUSION_FILE: files.sha256_of(known)} if known.is_file() else {}
-    found = scan.findings(folder, known_pictures=known_pictures)
+    found = leak_scan.findings(folder, known_pictures=known_pictures)
     found += _config_faults(folder)
-    found += _card_faults((folder / card.CARD_FILE).read_text(encoding="utf-8"))
+    found += _card_faults((folder / model_page.CARD_FILE).read_text(encoding="utf-8"))
     refuse(found, folder.name)
     problem = difference(str(folder), reference)
     refuse([problem] if problem else [], folder.name)
@@ -118,14 +118,14 @@ def _card_faults(text: str) -> Iterator[str]:
     try:
         data = ModelCard(text).data.to_dict()
     except Exception as error:  # Whatever a YAML reader may say.
-        yield f"the front matter of {card.CARD_FILE} can't be read ({error})"
+        yield f"the front matter of {model_page.CARD_FILE} can't be read ({error})"
         return
-    for key, expected in (("pipeline_tag", card.PIPELINE_TAG), ("library_name", card.LIBRARY)):
+    for key, expected in (("pipeline_tag", model_page.PIPELINE_TAG), ("library_name", model_page.LIBRARY)):
         if data.get(key) != expected:
-            yield f"{key} in {card.CARD_FILE} is {data.get(key)!r}, expected {expected!r}"
+            yield f"{key} in {model_page.CARD_FILE} is {data.get(key)!r}, expected {expected!r}"
     for key in ("license", "tags", "model-index"):
         if not data.get(key):
-            yield f"{key} is missing in {card.CARD_FILE}"
+            yield f"{key} is missing in {model_page.CARD_FILE}"
 
 
 def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str], **options: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from memevit import manifest
 from memevit.errors import UserError
-from memevit.hub import scan
+from memevit.hub import leak_scan
 
 CARD_FILE = "README.md"
 _RECORDS = (manifest.FILE_NAME, "prep.json")
@@ -54,4 +54,4 @@ def collect(dataset_dir: Path, card_path: Path) -> dict[str, Path]:
 
 def faults(contents: dict[str, Path]) -> list[str]:
     """What must not be published of a dataset, a line each: it holds pictures, but no secrets and no folders."""
-    return scan.findings_in(contents, may_hold_pictures=True)
+    return leak_scan.findings_in(contents, may_hold_pictures=True)

@@ -9,21 +9,21 @@ from pathlib import Path
 
 from memevit import cores, files, manifest
 from memevit.data import (
+    conflicts,
+    contact_sheet,
     corrections,
+    dataset,
     duplicates,
     imagefolder,
+    ingest,
     layout,
-    prepared,
-    selection,
-    sheet,
+    metadata_csv,
     splits,
     summary,
-    tables,
-    verify,
 )
+from memevit.data.ingest import Scan
 from memevit.data.layout import Layout, SourceFile
 from memevit.data.sources import Source
-from memevit.data.verify import Scan
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def prepare(
     for folder in (output_dir, build_dir):  # Both are replaced.
         imagefolder.require_apart(source.root, folder)
     found = layout.read(source.root)
-    tables.join(found.around, found.files)
+    metadata_csv.join(found.around, found.files)
     orders = corrections.read(corrections_path) if corrections_path else []
     parameters = dataclasses.asdict(settings) | {
         "version": _VERSION,
@@ -94,12 +94,12 @@ def prepare(
     }
     imagefolder.require_own_partial(build_dir)
     shutil.rmtree(build_dir, ignore_errors=True)  # Left by a run that was killed.
-    if prepared.has_prep(output_dir):
+    if dataset.has_prep(output_dir):
         hashes = imagefolder.hash_source(found.files, n_processes=n_processes)
         wanted = imagefolder.fingerprint(found, hashes, parameters)
         if imagefolder.is_current(output_dir, wanted):
             logger.info("%s is up to date: same files, same settings", output_dir)
-            return prepared.read_prep(output_dir)
+            return dataset.read_prep(output_dir)
     imagefolder.require_replaceable(output_dir, overwrite=overwrite)
     files.require_free_space(output_dir, _needed_bytes(found.files, settings.max_side))
     build_dir.mkdir(parents=True)
@@ -129,69 +129,69 @@ def _build(
 ) -> dict:
     staging_dir = build_dir / imagefolder.STAGING
     found = layout_found.files
-    scans = verify.scan_all(found, staging_dir, max_side=settings.max_side, n_processes=n_processes)
-    verify.require_mostly_readable(found, scans, settings.max_reject_fraction)
+    scans = ingest.scan_all(found, staging_dir, max_side=settings.max_side, n_processes=n_processes)
+    ingest.require_mostly_readable(found, scans, settings.max_reject_fraction)
     usable = [position for position, scan in enumerate(scans) if not scan.problem]
     seen, seen_found = [scans[p] for p in usable], [found[p] for p in usable]
     relations = duplicates.relate(seen, staging_dir, n_processes=n_processes)
     for scan in seen:
         scan.codes = ()  # Done with, and they take as much room as all the rest of it.
-    keys = selection.group_keys(seen, seen_found, relations, settings.group_column)
-    without_orders = selection.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
+    keys = conflicts.group_keys(seen, seen_found, relations, settings.group_column)
+    without_orders = conflicts.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
     split_of, moved = _split(seen, seen_found, without_orders, keys, settings)
     fold_of = _fold(seen, seen_found, without_orders, keys, settings)
     matched = corrections.match(orders, seen, seen_found)
-    decisions = selection.decide(seen, seen_found, relations, matched, conflicts=settings.conflicts)
+    decisions = conflicts.decide(seen, seen_found, relations, matched, conflicts=settings.conflicts)
     rows = imagefolder.rows_of(found, scans, usable, decisions, keys)
     imagefolder.place(rows, scans, split_of, fold_of)
-    conflicts = [[rows[usable[p]] for p in members] for members in selection.conflicts_among(decisions)]
+    conflicting = [[rows[usable[p]] for p in members] for members in conflicts.conflicts_among(decisions)]
     all_rows = rows + imagefolder.stray_rows(layout_found.stray)
     prep = summary.summarize(
         all_rows,
         usable,
         relations,
         moved,
-        conflicts,
+        conflicting,
         settings=dataclasses.asdict(settings) | {"n_corrections": len(orders)},
         fingerprint=imagefolder.fingerprint(layout_found, [scan.sha256 for scan in scans], parameters),
         source=source.description,
     )
     stored = {scan.name: scan.stored for scan in scans if scan.stored}
-    picture = sheet.draw(all_rows, conflicts, staging_dir, stored)
+    picture = contact_sheet.draw(all_rows, conflicting, staging_dir, stored)
     picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, all_rows)
     files.write_text(build_dir / imagefolder.CARD_FILE, summary.card(prep, license_id=settings.license))
-    files.write_text(build_dir / prepared.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
+    files.write_text(build_dir / dataset.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
     imagefolder.require_whole(build_dir)
     return prep
 
 
 def _split(
-    seen: list[Scan], found: list[SourceFile], decisions: list[selection.Decision], keys: list[str], settings: Settings
+    seen: list[Scan], found: list[SourceFile], decisions: list[conflicts.Decision], keys: list[str], settings: Settings
 ) -> tuple[dict[str, str], list[int]]:
     """The split of every group, and the pictures that this moves out of the split the source gave them."""
-    fixed, moved = selection.source_splits(found, keys)
+    fixed, moved = conflicts.source_splits(found, keys)
     open_splits = [split for split in manifest.SPLITS if split not in fixed.values()]
     if set(fixed.values()) <= {"train"}:
         fixed, moved, open_splits = {}, [], list(manifest.SPLITS)
     elif open_splits:  # What the source lacks is taken out of its train.
         fixed = {key: split for key, split in fixed.items() if split != "train"}
         open_splits = ["train", *(split for split in open_splits if split != "train")]
-    fixed |= selection.train_only_groups(decisions, keys)
+    fixed |= conflicts.train_only_groups(decisions, keys)
     total = sum(settings.fractions[split] for split in open_splits)
     fractions = {split: settings.fractions[split] / total for split in open_splits}
     by_time = settings.split_by == "time"
-    groups = selection.groups_to_place(seen, found, decisions, keys, fixed=fixed, by_time=by_time)
+    groups = conflicts.groups_to_place(seen, found, decisions, keys, fixed=fixed, by_time=by_time)
     return splits.assign(groups, fractions, seed=settings.seed, by_time=by_time), moved
 
 
 def _fold(
-    seen: list[Scan], found: list[SourceFile], decisions: list[selection.Decision], keys: list[str], settings: Settings
+    seen: list[Scan], found: list[SourceFile], decisions: list[conflicts.Decision], keys: list[str], settings: Settings
 ) -> dict[str, str]:
     """The fold of every group, from "0", or nothing."""
     if not settings.folds:
         return {}
-    groups = selection.groups_to_place(seen, found, decisions, keys, fixed={}, by_time=False)
+    groups = conflicts.groups_to_place(seen, found, decisions, keys, fixed={}, by_time=False)
     shares = {str(fold): 1.0 / settings.folds for fold in range(settings.folds)}
     return splits.assign(groups, shares, seed=settings.seed, parts="folds")
