@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from memevit import pixels
-from memevit.data import hashes, workers
+from memevit.data import hashes, keypoints, workers
 from memevit.data.layout import SourceFile
 from memevit.errors import UserError
 from memevit.files import CHUNK_BYTES, explained_disk_errors
@@ -28,7 +28,8 @@ class Scan:
     """What decoding one source file showed.
 
     `problem` is empty for a usable picture; then `stored` names its file in the staging folder, `pixel_digest` is that
-    of its RGB pixels at stored size and `codes` are perceptual hashes (see `hashes`).
+    of its RGB pixels at stored size and `codes` are perceptual hashes (see `hashes`), `features`
+    local ones (see `keypoints`).
     """
 
     name: str
@@ -42,6 +43,7 @@ class Scan:
     notes: str = ""
     pixel_digest: bytes = b""
     codes: tuple[int, ...] = ()
+    features: bytes = b""
     stored: str = ""
 
 
@@ -135,7 +137,7 @@ def _store(scan: Scan, picture: pixels.Picture, path: Path, staging_dir: Path, m
         image.save(neighbour, "PNG", compress_level=3)
     neighbour.replace(staging_dir / scan.stored)
     scan.pixel_digest = hashlib.sha256(b"%dx%d" % image.size + image.tobytes()).digest()
-    scan.codes = hashes.codes(image)
+    scan.codes, scan.features = hashes.codes(image), keypoints.describe(image)
 
 
 def shrink(picture: pixels.Picture, max_side: int) -> Image.Image:

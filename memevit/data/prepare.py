@@ -27,7 +27,7 @@ from memevit.data.sources import Source
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2  # Raise it when the same source and settings give other files than before.
+_VERSION = 3  # Raise it when the same source and settings give other files than before.
 _BYTES_PER_PIXEL = 0.6  # Of a stored JPEG, quality 95, generously.
 _GROWTH = 3  # Of a small picture that is stored anew without loss, likewise.
 _BLOCK_BYTES = 4096  # What even the smallest file takes from the disk.
@@ -135,7 +135,7 @@ def _build(
     seen, seen_found = [scans[p] for p in usable], [found[p] for p in usable]
     relations = duplicates.relate(seen, staging_dir, n_processes=n_processes)
     for scan in seen:
-        scan.codes = ()  # Done with, and they take as much room as all the rest of it.
+        scan.codes, scan.features = (), b""  # Done with, and they take as much room as all the rest of it.
     keys = conflicts.group_keys(seen, seen_found, relations, settings.group_column)
     without_orders = conflicts.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
     split_of, moved = _split(seen, seen_found, without_orders, keys, settings)
