@@ -24,6 +24,9 @@ _BLOCK_PX = 12  # They are judged in 8x8 blocks of this side.
 # are found to be the same (99 % without a crop), and 1 % of those with another caption. The others count as templates.
 _MAX_MEAN_DIFFERENCE = 10.0  # Grey levels.
 _BLOCK_ALLOWANCE = (3.0, 3.5)  # Grey levels, and times the mean: the worst block stands out where words differ.
+_SPOT_PX = 6  # Side of the spots in which a limb may have moved.
+_SPOT_ALLOWANCE = (6.0, 5.0)
+_MAX_TINT_DIFFERENCE = 8.0  # Grey levels, in all but 5 % of the blocks.
 _MIN_CORRELATION = 0.9  # Of the two pictures' details, so that two dark pictures are not the same for being dark.
 _MIN_BLOCK_CONTRAST = 5.0  # Grey levels; a block with less shows nothing that could agree.
 _MIN_TEXTURED_BLOCKS = 10
@@ -250,11 +253,26 @@ def _agreeing_share(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _is_same(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether nothing but compression tells two [H, W, 3] squares apart: no words, no moved limb, no other colours."""
     difference = np.abs(first - second).mean(axis=2)
-    allowed = _BLOCK_ALLOWANCE[0] + _BLOCK_ALLOWANCE[1] * difference.mean()
-    if difference.mean() > _MAX_MEAN_DIFFERENCE or _blocks(difference).mean(axis=(1, 2)).max() > allowed:
+    mean = difference.mean()
+    if mean > _MAX_MEAN_DIFFERENCE or _blocks(difference).mean(axis=(1, 2)).max() > _allowed(mean, _BLOCK_ALLOWANCE):
+        return False
+    if _blocks(difference, _SPOT_PX).mean(axis=(1, 2)).max() > _allowed(mean, _SPOT_ALLOWANCE):
+        return False
+    if np.percentile(np.abs(_tints(first) - _tints(second)), 95) > _MAX_TINT_DIFFERENCE:
         return False
     return _correlation(_detail(first).ravel(), _detail(second).ravel()) >= _MIN_CORRELATION
+
+
+def _allowed(mean: float, allowance: tuple[float, float]) -> float:
+    return allowance[0] + allowance[1] * mean
+
+
+def _tints(square: np.ndarray) -> np.ndarray:
+    """[n_blocks, 2] how much redder and bluer than green each block is, in grey levels."""
+    channels = np.stack([_blocks(square[:, :, channel]).mean(axis=(1, 2)) for channel in range(3)], axis=1)
+    return channels[:, [0, 2]] - channels[:, [1]]
 
 
 def _template_share(first: np.ndarray, second: np.ndarray) -> float:
@@ -283,10 +301,10 @@ def _detail(square: np.ndarray) -> np.ndarray:
     return blocks - blocks.mean(axis=(1, 2), keepdims=True)
 
 
-def _blocks(square: np.ndarray) -> np.ndarray:
-    """[n_blocks, _BLOCK_PX, _BLOCK_PX] pieces of an [H, W] array."""
-    n = _COMPARE_PX // _BLOCK_PX
-    return square.reshape(n, _BLOCK_PX, n, _BLOCK_PX).swapaxes(1, 2).reshape(n * n, _BLOCK_PX, _BLOCK_PX)
+def _blocks(square: np.ndarray, side: int = _BLOCK_PX) -> np.ndarray:
+    """[n_blocks, side, side] pieces of an [H, W] array."""
+    n = _COMPARE_PX // side
+    return square.reshape(n, side, n, side).swapaxes(1, 2).reshape(n * n, side, side)
 
 
 def _aligned(first: Image.Image, second: Image.Image) -> tuple[np.ndarray, np.ndarray]:
