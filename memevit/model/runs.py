@@ -309,10 +309,16 @@ def _attempt(
 def _probe_logits(run: Run, job: Job, trainer: Trainer, evaluated: Mapping[str, ImageDataset]) -> dict[str, np.ndarray]:
     """What a linear probe of the same backbone says, to compare; empty if there is nothing to compare with.
 
-    Seeds would all have the same probe, random weights have no features, and divided weights would have to be gathered.
+    Seeds would all have the same probe, random weights have no features, divided weights would have to be gathered, and
+    features of all images take longer than a training that does not see each of them once.
     """
     is_divided_model = is_divided(trainer.args) or trainer.is_deepspeed_enabled
     if run.kind == SEED or job.recipe.is_probe or job.from_scratch or is_divided_model:
+        return {}
+    args, n_images = trainer.args, len(trainer.train_dataset)
+    n_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if 0 < args.max_steps < n_images / n_per_step:
+        logger.info("Not compared with a linear probe: training ends before it has seen each image once")
         return {}
     chosen = balance.chosen(
         job.recipe.class_balance, trainer.train_dataset.labels, n_classes=trainer.model.config.num_labels
