@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memevit import cli, files, results
-from memevit.arguments import ModelArguments, RunArguments
+from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
 from memevit.data import dataset as prepared
 from memevit.data import folds
-from memevit.model.recipe import FineTuningArguments, RecipeArguments
+from memevit.model.recipe import FineTuningArguments
 
 if TYPE_CHECKING:
     from memevit.model import runs as several
@@ -57,7 +57,7 @@ def main(
         plan, model = several.rehearse(
             runs, job, args, before=before, wanted=run_args.precision, limit_s=_limit(run_args)
         )
-        n_bytes = preflight.disk_bytes(model, args.save_total_limit, n_averaged=job.recipe.average_checkpoints)
+        n_bytes = preflight.disk_bytes(model, args.save_total_limit)
         logger.info(
             "%s",
             preflight.screen(plan, model, args, dataset.class_names, runs[0].splits, n_runs=len(runs), n_bytes=n_bytes),

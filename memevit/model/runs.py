@@ -14,12 +14,13 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files
-from memevit.model import averaging, checkpoints, image_dataset, linear_probe, outcome, precision, preflight, training
+from memevit.model import checkpoints, image_dataset, linear_probe, outcome, precision, preflight, training
 from memevit.model.image_dataset import Finish, PictureDataset, Pixels
 from memevit.model.interruption import StopRequest
 from memevit.model.outcome import Outcome
 from memevit.model.preflight import Plan
-from memevit.model.recipe import RecipeArguments, is_divided
+from memevit.model.recipe import Recipe, is_divided
+from memevit.model.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Job:
     """
 
     load: Callable[[], tuple[PreTrainedModel, BaseImageProcessor]]
-    recipe: RecipeArguments
+    recipe: Recipe
     cache_dir: Path | None
     store: linear_probe.Store
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -161,7 +162,6 @@ def _clear(run: Run, work_dir: Path) -> None:
     run_dir = _run_dir(work_dir, run)
     for checkpoint in checkpoints.all_in(run_dir):
         shutil.rmtree(checkpoint)
-    shutil.rmtree(run_dir / averaging.FOLDER, ignore_errors=True)
     if run.kind != MODEL and (run_dir / _EVENTS).is_dir():
         (work_dir / _EVENTS).mkdir(exist_ok=True)
         (run_dir / _EVENTS).rename(work_dir / _EVENTS / run.name)
@@ -201,7 +201,9 @@ def _train(
         plan = plan.halved()
         eval_batch_size = max(1, eval_batch_size // 2)
         logger.warning(
-            "Out of memory: going on with %d pictures at a time, %d times per step", plan.batch_size, plan.accumulation
+            "Out of memory: continuing with batches of %d images, %d of them accumulated per step",
+            plan.batch_size,
+            plan.accumulation,
         )
         precision.free_memory()
 
@@ -224,14 +226,14 @@ def _attempt(
             checkpoint = next(iter(checkpoints.all_in(run_dir)), None)
     if checkpoint:
         logger.info("Going on after step %d", checkpoints.step_of(checkpoint))
-    trainer = training.build_trainer(
+    trainer = build_trainer(
         model,
         image_processor,
         args,
         job.recipe,
         train=pictures["train"],
         validation=pictures["validation"],
-        finish=Finish(shown, augmentation, job.recipe.mixing, n_classes=model.config.num_labels),
+        prepare_batch=Finish(shown, augmentation, job.recipe.mixing, n_classes=model.config.num_labels),
         compute_metrics=job.compute_metrics,
         checkpoint=checkpoint,
         request=request,
