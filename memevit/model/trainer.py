@@ -28,7 +28,7 @@ from transformers.trainer_utils import EvalPrediction
 from memevit.errors import UserError
 from memevit.model import balance, checkpoints, optimizer, precision, progress, sharding
 from memevit.model.checkpoints import CheckpointKeeper
-from memevit.model.image_dataset import PictureDataset, as_batch
+from memevit.model.image_dataset import ImageDataset, as_batch
 from memevit.model.interruption import StopCallback, StopRequest
 from memevit.model.recipe import Recipe, is_divided, selection_value
 
@@ -118,7 +118,7 @@ class EpochCallback(TrainerCallback):
     The loader's own `set_epoch` reaches only the sampler when there are several processes.
     """
 
-    def __init__(self, dataset: PictureDataset) -> None:
+    def __init__(self, dataset: ImageDataset) -> None:
         self._dataset = dataset
 
     def on_epoch_begin(
@@ -232,8 +232,8 @@ def build_trainer(
     args: TrainingArguments,
     recipe: Recipe,
     *,
-    train: PictureDataset,
-    validation: PictureDataset,
+    train: ImageDataset,
+    validation: ImageDataset,
     prepare_batch: Callable[[Batch], Batch],
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]],
     checkpoint: Path | None = None,

@@ -3,19 +3,15 @@
 import logging
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit.errors import UserError
-from memevit.model import backbone, balance, checkpoints, linear_probe, lora, preflight, resolution, sharding
+from memevit.model import backbone, balance, checkpoints, linear_probe, lora, preflight, resolution
 from memevit.model.checkpoints import CheckpointKeeper
-from memevit.model.image_dataset import PictureDataset
 from memevit.model.recipe import Recipe
 from memevit.model.trainer import ImageTrainer
 
@@ -153,34 +149,6 @@ def hardware(args: TrainingArguments) -> str:
     """The devices that trained, for the model card."""
     name = preflight.device_name(args)
     return name if args.device.type == "cpu" and args.world_size == 1 else f"{args.world_size} x {name}"
-
-
-def predict_logits(trainer: ImageTrainer, datasets: Mapping[str, PictureDataset]) -> dict[str, np.ndarray]:
-    """[n, C] logits in single precision for every image of each dataset, in its order, each image once.
-
-    Training may compute in half precision; whoever loads the model computes in single precision, and so do the numbers
-    that we report.
-    """
-    if trainer.is_deepspeed_enabled:  # Weights are sharded: only the Trainer can run the model.
-        return {
-            name: np.asarray(trainer.predict(dataset).predictions, dtype=np.float64)
-            for name, dataset in datasets.items()
-        }
-    accelerator = trainer.accelerator
-    if trainer.is_fsdp_enabled:
-        model = sharding.whole(accelerator, trainer.model)
-    else:
-        model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).to(accelerator.device)
-    return {name: _logits(model.eval(), trainer, dataset) for name, dataset in datasets.items()}
-
-
-@torch.inference_mode()
-def _logits(model: PreTrainedModel, trainer: ImageTrainer, dataset: PictureDataset) -> np.ndarray:
-    found = []
-    for batch in trainer.get_test_dataloader(dataset):
-        logits = model(pixel_values=trainer.model_inputs(batch)["pixel_values"]).logits
-        found.append(trainer.accelerator.gather_for_metrics(logits).float())
-    return torch.cat(found).cpu().double().numpy()  # Once at the end, because each copy waits for the device.
 
 
 def save(trainer: Trainer, image_processor: BaseImageProcessor, model_dir: Path) -> None:

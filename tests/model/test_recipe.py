@@ -9,7 +9,7 @@ from transformers import AutoModelForImageClassification
 from memevit import results
 from memevit.arguments import RecipeArguments
 from memevit.model import balance, recipe
-from memevit.model.image_dataset import Augmentation, Mixing
+from memevit.model.augment import Augmentation, Mixing
 from memevit.model.recipe import FineTuningArguments
 from tests.conftest import run_finetune
 
