@@ -93,7 +93,7 @@ class SplitArguments:
 
 @dataclass
 class ModelArguments:
-    """Which data, which backbone, and whether an old model may go."""
+    """The dataset, the backbone, and whether an existing model may be replaced."""
 
     dataset: Path = field(metadata={"help": "Dataset folder that data_prep.py wrote."})
     model_name_or_path: str | None = field(
@@ -106,9 +106,7 @@ class ModelArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Run Python code that comes with the backbone."})
     pixel_cache: bool = field(
         default=True,
-        metadata={
-            "help": "Decode every picture once, into DATASET.cache/, where the disk has room; else in every epoch."
-        },
+        metadata={"help": "Decode every image only once, into DATASET.cache/, if there is enough disk space."},
     )
     overwrite: bool = field(
         default=False, metadata={"help": "Replace what lies at --output_dir; all that is in it is deleted."}
@@ -117,22 +115,24 @@ class ModelArguments:
 
 @dataclass
 class RunArguments:
-    """How often it is trained, in which precision, and for how long."""
+    """Number of runs, precision, and time limit."""
 
-    dry_run: bool = field(default=False, metadata={"help": "Say what the run will be and cost, and stop there."})
+    dry_run: bool = field(default=False, metadata={"help": "Show what the run will do and cost, without training."})
     time_limit: float | None = field(
         default=None,
-        metadata={"help": "Minutes of training and evaluation: as many steps as fit, at most those asked for."},
+        metadata={
+            "help": "Minutes for training and evaluation; takes fewer steps if needed (an estimate, not a hard stop)."
+        },
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
-        default="auto", metadata={"help": "auto: bf16 where the device has it, fp16 on older GPUs, else fp32."}
+        default="auto", metadata={"help": "auto: bf16 if the device supports it, fp16 on older GPUs, otherwise fp32."}
     )
     seeds: list[int] | None = field(
-        default=None, metadata={"help": "Train once with each; the first makes the model, all make mean and spread."}
+        default=None, metadata={"help": "Train once per seed; the first gives the model, all give mean and spread."}
     )
     folds: bool = field(
         default=False,
-        metadata={"help": "Also cross-validate on the folds of data_prep.py --folds: every picture is predicted."},
+        metadata={"help": "Also cross-validate on the folds of data_prep.py --folds."},
     )
 
     def __post_init__(self) -> None:
