@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from memevit import pixels
-from memevit.data import hashes, workers
+from memevit import decoding, pixels
+from memevit.data import hashes
 from memevit.data.layout import SourceFile
 from memevit.errors import UserError
 from memevit.files import CHUNK_BYTES, explained_disk_errors
@@ -60,7 +60,17 @@ def scan_all(found: list[SourceFile], staging_dir: Path, *, max_side: int, n_pro
     staging_dir.mkdir(parents=True, exist_ok=True)
     scan = functools.partial(_scan, staging_dir=staging_dir, max_side=max_side)
     with explained_disk_errors(staging_dir):
-        return list(workers.map_ordered(scan, found, n_processes=n_processes, description="Decoding"))
+        return list(decoding.map_ordered(scan, found, n_processes=n_processes, description="Decoding", failed=_lost))
+
+
+def _lost(file: SourceFile, reason: str) -> Scan:
+    """The scan of a file that crashes or hangs its decoder."""
+    try:
+        with file.path.open("rb") as opened:
+            sha256, n_bytes = _digest(opened)
+    except OSError:
+        sha256, n_bytes = "", 0
+    return Scan(file.name, problem=reason, sha256=sha256, n_bytes=n_bytes)
 
 
 def require_mostly_readable(found: list[SourceFile], scans: list[Scan], max_reject_fraction: float) -> None:
