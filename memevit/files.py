@@ -3,13 +3,15 @@
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+import filelock
 
 from memevit.errors import UserError
 
@@ -78,10 +80,6 @@ def recover(final_dir: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
-def _taken(final_dir: Path) -> UserError:
-    return UserError(f"Another command is writing {final_dir}; wait for it or choose another folder.")
-
-
 @contextlib.contextmanager
 def locked(final_dir: Path) -> Iterator[None]:
     """Keep a second command away from `final_dir` while this one builds it.
@@ -92,16 +90,12 @@ def locked(final_dir: Path) -> Iterator[None]:
     lock_path = final_dir.with_name(f".{final_dir.name}.lock")
     try:
         lock_path.parent.mkdir(parents=True, exist_ok=True)
-        lock_file = lock_path.open("w")
+        lock = filelock.FileLock(lock_path).acquire(blocking=False)
+    except filelock.Timeout:
+        raise UserError(f"Another command is writing {final_dir}; wait for it or choose another folder.") from None
     except OSError as error:
         raise UserError(f"Can't write beside {final_dir}: {error.strerror}. Choose another --output_dir.") from error
-    with lock_file:
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _taken(final_dir) from None
-        if not lock_path.exists() or os.fstat(lock_file.fileno()).st_ino != lock_path.stat().st_ino:
-            raise _taken(final_dir)  # The one before removed this file when we had just opened it.
+    with lock:
         try:
             recover(final_dir)
             yield
@@ -117,12 +111,13 @@ def in_turn(lock_path: Path, busy: str) -> Iterator[None]:
         lock_path: made if it is not there, and left.
         busy: what to say before waiting.
     """
-    with lock_path.open("w") as lock_file:
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("%s", busy)
-            fcntl.flock(lock_file, fcntl.LOCK_EX)
+    lock = filelock.FileLock(lock_path)
+    try:
+        held = lock.acquire(blocking=False)
+    except filelock.Timeout:
+        logger.info("%s", busy)
+        held = lock.acquire()
+    with held:
         yield
 
 
@@ -162,6 +157,24 @@ def is_disk_full(error: Exception) -> bool:
     # safetensors and torch.save raise errors of their own without a number.
     words = ("No space left on device", "os error 28)", "Disk quota exceeded", "unexpected pos", "PytorchStreamWriter")
     return any(part in str(error) for part in words)
+
+
+def reserve(file: BinaryIO, n_bytes: int) -> None:
+    """Have the disk set aside `n_bytes` for an open file, so that a full disk is an error here and not later.
+
+    Does nothing where the system has no such call (macOS) or the file system does not offer it.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    allocate = getattr(os, "posix_fallocate", None)
+    if allocate is None:
+        return
+    try:
+        allocate(file.fileno(), 0, n_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
 
 
 def existing_part(folder: Path) -> Path:

@@ -137,7 +137,7 @@ def _build(request: Request, path: Path, n_processes: int) -> None:
     try:
         pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         with partial.open("r+b") as file:  # A disk that is full after all says so here; a mapping would crash.
-            os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+            files.reserve(file, partial.stat().st_size)
         found = decoding.decoded(request.paths, request.render, n_processes=n_processes)
         progress = tqdm(found, total=len(request.paths), desc=f"Decoding {request.name}", unit="image", mininterval=0.5)
         for row, (picture_path, levels) in enumerate(progress):
