@@ -30,7 +30,10 @@ def main(source_args: SourceArguments, split_args: SplitArguments) -> None:
     )
     # Of a link, the folder that it leads to is replaced, not the link.
     output_dir = source_args.output_dir.resolve() if source_args.output_dir.is_symlink() else source_args.output_dir
-    with files.locked(output_dir), sources.opened(source_args.source, output_dir) as source:
+    with (
+        files.locked(output_dir),
+        sources.opened(source_args.source, output_dir, zip_encoding=source_args.zip_encoding) as source,
+    ):
         prep = prepare.prepare(
             source,
             output_dir,

@@ -1,5 +1,6 @@
 """Command-line arguments, one dataclass per concern. The values are plain; the package never sees these classes."""
 
+import codecs
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +13,20 @@ _MAX_SEED = 2**32 - 1
 
 @dataclass
 class SourceArguments:
-    """Where pictures come from, where the dataset goes, and what is left out."""
+    """Where images come from, where the dataset goes, and what is left out."""
 
     source: str = field(
         metadata={"help": "A folder of class folders, a .zip, kaggle:OWNER/SLUG, or `sample` (drawn, no download)."}
     )
     output_dir: Path = field(metadata={"help": "Dataset folder to write."})
-    max_side: int = field(default=512, metadata={"help": "Longest side of a stored picture in pixels."})
+    max_side: int = field(default=512, metadata={"help": "Longest side of a stored image in pixels."})
     max_reject_fraction: float = field(
-        default=0.2, metadata={"help": "Stop when a larger share of the pictures can't be used."}
+        default=0.2, metadata={"help": "Stop when a larger share of the images can't be used."}
     )
     conflicts: Literal["drop", "keep_first", "train_only"] = field(
         default="drop",
         metadata={
-            "help": "The same picture in two classes: drop all, keep the first by name, or keep "
+            "help": "The same image in two classes: drop all, keep the first by name, or keep "
             "one per class but only for training."
         },
     )
@@ -33,7 +34,10 @@ class SourceArguments:
         default=None, metadata={"help": "CSV with file, action (relabel, drop, keep), class, reason."}
     )
     license: str | None = field(
-        default=None, metadata={"help": "Licence of the pictures for the dataset card, as an identifier (cc-by-4.0)."}
+        default=None, metadata={"help": "Licence of the images for the dataset card, as an identifier (cc-by-4.0)."}
+    )
+    zip_encoding: str | None = field(
+        default=None, metadata={"help": "Of names in a .zip that are not UTF-8, such as cp932, big5 or gbk."}
     )
     num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
     overwrite: bool = field(
@@ -51,6 +55,14 @@ class SourceArguments:
                 f"--license {self.license!r} is no licence identifier of the Hub, such as cc-by-4.0, mit or other. "
                 "See https://huggingface.co/docs/hub/repositories-licenses."
             )
+        if self.zip_encoding is not None:
+            try:
+                codecs.lookup(self.zip_encoding)
+            except LookupError:
+                raise UserError(
+                    f"--zip_encoding {self.zip_encoding} is not an encoding that Python knows, such as cp932 "
+                    "(Japanese), gbk or big5 (Chinese), cp949 (Korean), cp1251 (Russian) or cp437 (DOS)."
+                ) from None
         if self.max_side < 32:
             raise UserError(f"--max_side must be at least 32 pixels, got {self.max_side}.")
         if not 0.0 <= self.max_reject_fraction <= 1.0:
@@ -61,18 +73,21 @@ class SourceArguments:
 
 @dataclass
 class SplitArguments:
-    """How pictures are divided into train, validation and test."""
+    """How images are divided into train, validation and test."""
 
     validation_fraction: float = field(default=0.15, metadata={"help": "Share held out for model selection."})
     test_fraction: float = field(default=0.15, metadata={"help": "Share held out for the final report."})
     split_by: Literal["group", "time"] = field(
         default="group",
-        metadata={"help": "`group` by chance, near-duplicates together; `time` trains on older posts (created_utc)."},
+        metadata={"help": "`group` at random, near-duplicates together; `time` trains on older posts (created_utc)."},
+    )
+    resplit: bool = field(
+        default=False, metadata={"help": "Ignore the train, validation and test folders of the source and split anew."}
     )
     group_column: str | None = field(
-        default=None, metadata={"help": "CSV column; pictures with the same value stay in one split."}
+        default=None, metadata={"help": "CSV column; images with the same value stay in one split."}
     )
-    folds: int | None = field(default=None, metadata={"help": "Also number every picture for K-fold cross-validation."})
+    folds: int | None = field(default=None, metadata={"help": "Also number every image for K-fold cross-validation."})
     seed: int = field(default=0, metadata={"help": "Seeds the assignment of groups to splits and folds."})
 
     def __post_init__(self) -> None:

@@ -85,9 +85,9 @@ def place(rows: list[Row], scans: list[Scan], split_of: dict[str, str], fold_of:
             if not held[split, class_name]:
                 n_kept = sum(n for (_, name), n in held.items() if name == class_name)
                 raise UserError(
-                    f"Class {class_name!r} has no picture left for {split} ({n_kept} kept in all). The least that "
-                    "works is 3 different, readable pictures per class that are not also in another class. Add "
-                    "pictures, or see --conflicts."
+                    f"Class {class_name!r} has no image left for {split} ({n_kept} kept in all): the others are "
+                    "duplicates, conflicts or dropped by corrections. Each class needs an image of its own in each "
+                    "split: add some, correct fewer, see --conflicts, or, if the source is divided, --resplit."
                 )
 
 

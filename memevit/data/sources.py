@@ -22,13 +22,14 @@ class Source:
 
 
 @contextlib.contextmanager
-def opened(source: str, output_dir: Path) -> Iterator[Source]:
+def opened(source: str, output_dir: Path, *, zip_encoding: str | None = None) -> Iterator[Source]:
     """Make `source` available as a folder for as long as the context lasts.
 
     Args:
         source: `kaggle:OWNER/SLUG`, a zip file, a folder, or `sample`.
         output_dir: the dataset folder to be; the sample is drawn beside it, a zip is unpacked beside it and removed
             afterwards.
+        zip_encoding: of names in a zip that are not UTF-8.
 
     Raises:
         UserError: there is nothing at `source`, or it can't be fetched or unpacked.
@@ -43,7 +44,7 @@ def opened(source: str, output_dir: Path) -> Iterator[Source]:
     elif path.is_file():
         for folder in (output_dir, partial_of(output_dir)):  # Both are replaced.
             imagefolder.require_apart(path, folder)
-        with _unpacked(path, output_dir) as root:
+        with _unpacked(path, output_dir, zip_encoding) as root:
             yield Source(root, "zip")
     else:
         raise UserError(
@@ -66,12 +67,12 @@ def drawn_sample(output_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _unpacked(zip_path: Path, output_dir: Path) -> Iterator[Path]:
+def _unpacked(zip_path: Path, output_dir: Path, encoding: str | None) -> Iterator[Path]:
     folder = output_dir.with_name(f".{output_dir.name}.unpacked")  # One name, so that a killed run's files go away.
     with explained_disk_errors(output_dir.parent):
         archives.remove_tree(folder)
         try:
-            archives.extract_zip(zip_path, folder)
+            archives.extract_zip(zip_path, folder, encoding=encoding)
             yield folder
         finally:
             archives.remove_tree(folder)

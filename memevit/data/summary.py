@@ -23,6 +23,7 @@ def summarize(
     moved: Sequence[int],
     conflicts: Sequence[Sequence[Row]],
     *,
+    split_made_by: dict[str, str],
     settings: dict,
     fingerprint: str,
     source: str,
@@ -35,6 +36,7 @@ def summarize(
         relations: which pictures are the same or share a template.
         moved: positions among the usable pictures that left the split their source gave them.
         conflicts: sets of rows that show the same picture in several classes.
+        split_made_by: for each split `source`, `seed` or `time`.
         settings: the arguments that decide the result.
         fingerprint: of source and settings.
         source: what kind of source it was.
@@ -51,6 +53,7 @@ def summarize(
         "pillow": PIL.__version__,
         "n_found": len(rows),
         "n_by_status": {status: sum(row.status == status for row in rows) for status in _STATUSES},
+        "split_made_by": split_made_by,
         "n_by_split": {split: by_split[split] for split in manifest.SPLITS},
         "classes": _by_class(rows),
         "rejected": dict(sorted(rejected.items())),
