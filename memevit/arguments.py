@@ -16,7 +16,10 @@ class SourceArguments:
     """Where images come from, where the dataset goes, and what is left out."""
 
     source: str = field(
-        metadata={"help": "A folder of class folders, a .zip, kaggle:OWNER/SLUG, or `sample` (drawn, no download)."}
+        metadata={
+            "help": "A folder of class folders, a .zip, kaggle:OWNER/SLUG, hub:OWNER/NAME[@REVISION], or `sample` "
+            "(drawn, no download)."
+        }
     )
     output_dir: Path = field(metadata={"help": "Dataset folder to write."})
     max_side: int = field(default=512, metadata={"help": "Longest side of a stored image in pixels."})
@@ -36,9 +39,21 @@ class SourceArguments:
     license: str | None = field(
         default=None, metadata={"help": "Licence of the images for the dataset card, as an identifier (cc-by-4.0)."}
     )
+    config_name: str | None = field(default=None, metadata={"help": "Configuration of a dataset of the Hub."})
+    image_column: str | None = field(default=None, metadata={"help": "Its column of images, if there are several."})
+    label_column: str | None = field(default=None, metadata={"help": "Its column of classes, if there are several."})
     zip_encoding: str | None = field(
         default=None, metadata={"help": "Of names in a .zip that are not UTF-8, such as cp932, big5 or gbk."}
     )
+    title: str | None = field(
+        default=None, metadata={"help": "Heading of the dataset card; by default made of the classes."}
+    )
+    description: str | None = field(default=None, metadata={"help": "First paragraph of the dataset card."})
+    tags: list[str] | None = field(default=None, metadata={"help": "Tags for the Hub, beside image-classification."})
+    source_url: str | None = field(
+        default=None, metadata={"help": "Where the images come from; known for Kaggle and the Hub."}
+    )
+    citation: str | None = field(default=None, metadata={"help": "How to cite the images, as BibTeX or in words."})
     num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
     overwrite: bool = field(
         default=False,
@@ -47,7 +62,7 @@ class SourceArguments:
 
     def __post_init__(self) -> None:
         if not self.source:
-            raise UserError("--source is empty. Name a folder, a .zip, kaggle:OWNER/SLUG, or `sample`.")
+            raise UserError("--source is empty. Name a folder, a .zip, kaggle:OWNER/SLUG, hub:OWNER/NAME, or `sample`.")
         if self.output_dir.name in ("", ".."):
             raise UserError(f"--output_dir {self.output_dir} has no name of its own. Name the folder to be written.")
         if self.license is not None and not re.fullmatch("[a-z0-9][a-z0-9.-]*", self.license):
@@ -55,6 +70,8 @@ class SourceArguments:
                 f"--license {self.license!r} is no licence identifier of the Hub, such as cc-by-4.0, mit or other. "
                 "See https://huggingface.co/docs/hub/repositories-licenses."
             )
+        if self.source_url is not None and not re.fullmatch(r"https?://\S+", self.source_url):
+            raise UserError(f"--source_url {self.source_url!r} is not a web address. Begin it with https://.")
         if self.zip_encoding is not None:
             try:
                 codecs.lookup(self.zip_encoding)

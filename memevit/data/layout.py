@@ -40,6 +40,9 @@ _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "$recyc
 _HIDDEN_BY_SYSTEMS = {".git", ".ipynb_checkpoints", ".cache", ".thumbnails", ".trash", ".trashes", ".spotlight-v100"}
 
 
+_MAX_NAME_LETTERS = 60  # Of a class folder made for a dataset of the Hub; 240 bytes even in Japanese.
+
+
 @dataclass(slots=True)
 class SourceFile:
     """A file in a class folder.
@@ -201,6 +204,17 @@ def _report_nested(root: Path, found: list[SourceFile]) -> None:
             "beside %r, or give their parent as the source.",
             *(sorted(inner)[:5], class_name, class_name, class_name),
         )
+
+
+def acceptable_name(class_name: str) -> str:
+    """`class_name` changed as little as needed for a class folder that `read` and `load_dataset` accept.
+
+    >>> acceptable_name("n01/tench"), acceptable_name("test"), acceptable_name(".NET"), acceptable_name("cat")
+    ('n01_tench', 'Test', '_NET', 'cat')
+    """
+    name = re.sub(r"[/\\\\$\x00-\x1f\x7f\ud800-\udfff]|::", "_", class_name.strip())
+    name = re.sub(r"^(\.|__)", "_", name)[:_MAX_NAME_LETTERS] or "_"
+    return _capitalized(name)
 
 
 def require_classes_in_splits(found: list[SourceFile]) -> None:

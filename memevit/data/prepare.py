@@ -6,6 +6,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from memevit import cores, files, manifest
 from memevit.data import (
@@ -18,6 +19,7 @@ from memevit.data import (
     ingest,
     layout,
     metadata_csv,
+    sources,
     splits,
     summary,
 )
@@ -36,12 +38,20 @@ _SHEET_QUALITY = 85
 
 @dataclass(frozen=True)
 class Settings:
-    """What, besides the source, decides the dataset; saved in prep.json."""
+    """What, besides the source, decides the dataset; saved in prep.json.
+
+    `title`, `description`, `tags`, `source_url`, `citation` and `license` are words for the dataset card.
+    """
 
     max_side: int = 512
     max_reject_fraction: float = 0.2
     conflicts: str = "drop"
     license: str | None = None
+    title: str | None = None
+    description: str | None = None
+    tags: list[str] | None = None
+    source_url: str | None = None
+    citation: str | None = None
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     split_by: str = "group"
@@ -58,6 +68,56 @@ class Settings:
 
 
 def prepare(
+    source: str | Path,
+    output_dir: str | Path,
+    *,
+    zip_encoding: str | None = None,
+    config_name: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    corrections: str | Path | None = None,
+    num_proc: int | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> dict:
+    """Make a verified, de-duplicated dataset folder with train, validation and test splits, as data_prep.py does.
+
+    Args:
+        source: a folder of class folders, a zip, `kaggle:OWNER/SLUG`, `hub:OWNER/NAME[@REVISION]`, or `sample`.
+        output_dir: dataset folder to write; of a symbolic link, the folder it leads to is replaced.
+        zip_encoding: encoding of names in a zip that are not UTF-8.
+        config_name: configuration of a dataset of the Hub.
+        image_column: its column of images, if there are several.
+        label_column: its column of classes, if there are several.
+        corrections: a corrections.csv.
+        num_proc: processes that decode; one per core by default.
+        overwrite: replace whatever lies at `output_dir`.
+        **settings: fields of `Settings`.
+
+    Returns:
+        The content of prep.json.
+
+    Raises:
+        UserError: the source or the settings don't give a dataset; the text says what to do.
+    """
+    output_dir = Path(output_dir)
+    output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
+    of_hub = {"config_name": config_name, "image_column": image_column, "label_column": label_column}
+    with (
+        files.locked(output_dir),
+        sources.opened(str(source), output_dir, zip_encoding=zip_encoding, **of_hub) as opened,
+    ):
+        return prepare_source(
+            opened,
+            output_dir,
+            Settings(**settings),
+            corrections_path=Path(corrections) if corrections else None,
+            n_processes=num_proc,
+            overwrite=overwrite,
+        )
+
+
+def prepare_source(
     source: Source,
     output_dir: Path,
     settings: Settings,
@@ -184,7 +244,9 @@ def _split(
     fixed, moved = conflicts.source_splits(found, keys)
     open_splits = [split for split in manifest.SPLITS if split not in fixed.values()]
     if set(fixed.values()) <= {"train"}:
-        fixed, moved, open_splits = {}, [], list(manifest.SPLITS)
+        if moved:
+            logger.warning("All groups of the source's other splits are in its train, too: new splits are made.")
+        fixed, open_splits = {}, list(manifest.SPLITS)
         made_by = dict.fromkeys(manifest.SPLITS, own)
     else:
         made_by = {split: own if split in open_splits else "source" for split in manifest.SPLITS}
