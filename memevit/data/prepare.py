@@ -14,6 +14,7 @@ from memevit.data import (
     contact_sheet,
     corrections,
     dataset,
+    dataset_card,
     duplicates,
     imagefolder,
     ingest,
@@ -227,7 +228,7 @@ def _build(
     picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, all_rows)
-    files.write_text(build_dir / imagefolder.CARD_FILE, summary.card(prep, license_id=settings.license))
+    files.write_text(build_dir / imagefolder.CARD_FILE, dataset_card.render(prep, all_rows))
     files.write_text(build_dir / dataset.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
     imagefolder.require_whole(build_dir)
     return prep
