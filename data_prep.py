@@ -10,25 +10,24 @@ Writes prepared/{train,validation,test}/<class>/, manifest.csv (a row for every 
 (the dataset card) and contact_sheet.jpg. The source is never changed.
 """
 
-import dataclasses
 import logging
 
 from memevit import cli
 from memevit.arguments import SourceArguments, SplitArguments
-from memevit.data import prepare, summary
+from memevit.commands import prepare
 
 logger = logging.getLogger(__name__)
 
 
 def main(source_args: SourceArguments, split_args: SplitArguments) -> None:
     """Prepare one dataset folder."""
-    prep = prepare.prepare(**dataclasses.asdict(source_args), **dataclasses.asdict(split_args))
-    logger.info("%s", summary.table(prep))
+    done = prepare.run(source_args, split_args)
+    logger.info("%s", done)
     logger.info(
         "%d images of %d files are in %s; look at contact_sheet.jpg there",
-        prep["n_by_status"]["kept"],
-        prep["n_found"],
-        source_args.output_dir,
+        done.prep["n_by_status"]["kept"],
+        done.prep["n_found"],
+        done.output_dir,
     )
 
 

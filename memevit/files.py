@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import filelock
 
@@ -157,24 +156,6 @@ def is_disk_full(error: Exception) -> bool:
     # safetensors and torch.save raise errors of their own without a number.
     words = ("No space left on device", "os error 28)", "Disk quota exceeded", "unexpected pos", "PytorchStreamWriter")
     return any(part in str(error) for part in words)
-
-
-def reserve(file: BinaryIO, n_bytes: int) -> None:
-    """Have the disk set aside `n_bytes` for an open file, so that a full disk is an error here and not later.
-
-    Does nothing where the system has no such call (macOS) or the file system does not offer it.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    allocate = getattr(os, "posix_fallocate", None)
-    if allocate is None:
-        return
-    try:
-        allocate(file.fileno(), 0, n_bytes)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
 
 
 def existing_part(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The dataset card: README.md with YAML front matter, rendered from prep.json and the rows of the manifest."""
+"""The dataset card: README.md with YAML front matter, rendered from prep.json."""
 
 import urllib.parse
 from collections import defaultdict
@@ -8,7 +8,6 @@ import jinja2
 from huggingface_hub import DatasetCardData
 
 from memevit import escape, manifest
-from memevit.data import summary
 from memevit.manifest import Row
 
 _TEMPLATE = "dataset_card.md.j2"
@@ -18,7 +17,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _PAGES = {"kaggle": "https://www.kaggle.com/datasets/{}", "hub": "https://huggingface.co/datasets/{}"}
 
 
-def render(prep: dict, rows: Sequence[Row]) -> str:
+def render(prep: dict, *, license_id: str | None = None) -> str:
     """The card of a prepared dataset.
 
     What people wrote (class names, title, description) is shown literally: no Markdown and no HTML of theirs is kept,
@@ -26,9 +25,9 @@ def render(prep: dict, rows: Sequence[Row]) -> str:
 
     Args:
         prep: the content of prep.json.
-        rows: all rows of the manifest.
+        license_id: instead of the licence that was given to data_prep.py.
     """
-    settings = prep["settings"]
+    settings = prep["settings"] | ({"license": license_id} if license_id else {})
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("memevit.data", "."),
         undefined=jinja2.StrictUndefined,
@@ -41,16 +40,16 @@ def render(prep: dict, rows: Sequence[Row]) -> str:
     return environment.get_template(_TEMPLATE).render(
         prep=prep,
         settings=settings,
-        front_matter=_front_matter(prep, title),
+        front_matter=_front_matter(prep, settings, title),
         title=title,
         n_kept=prep["n_by_status"][manifest.KEPT],
         classes=_kept_classes(prep),
         splits=manifest.SPLITS,
-        previews=_previews(rows),
+        previews={name: list(map(urllib.parse.quote, files)) for name, files in prep["previews"].items()},
         source_url=settings["source_url"] or _source_url(prep["source"]),
-        left_out={name: n for name, n in prep["n_by_status"].items() if name != manifest.KEPT and n},
-        splits_in_words=summary.splits_in_words(prep),
-        near_duplicates_in_words=summary.near_duplicates_in_words(prep),
+        left_out=_left_out(prep["n_by_status"]),
+        splits_in_words=splits_in_words(prep),
+        near_duplicates_in_words=near_duplicates_in_words(prep),
     )
 
 
@@ -70,13 +69,28 @@ def _title(class_names: list[str]) -> str:
     return f"Images of {', '.join(names[:-1])} and {names[-1]}"
 
 
-def _front_matter(prep: dict, title: str) -> str:
+def _left_out(n_by_status: dict[str, int]) -> str:
+    """How many files were not kept and why.
+
+    >>> _left_out({"kept": 9, "duplicate": 2, "conflict": 1, "dropped": 0, "rejected": 1})
+    '2 duplicates, 1 in several classes, 1 unusable'
+    """
+    words = {
+        manifest.DUPLICATE: "duplicates",
+        manifest.CONFLICT: "in several classes",
+        manifest.DROPPED: "dropped by corrections",
+        manifest.REJECTED: "unusable",
+    }
+    return ", ".join(f"{n} {words[status]}" for status, n in n_by_status.items() if status in words and n)
+
+
+def _front_matter(prep: dict, settings: dict, title: str) -> str:
     n_kept = prep["n_by_status"][manifest.KEPT]
     files = [{"split": split, "path": f"{split}/**"} for split in manifest.SPLITS]
     return DatasetCardData(
-        license=prep["settings"]["license"],
+        license=settings["license"],
         task_categories=["image-classification"],
-        tags=prep["settings"]["tags"] or None,
+        tags=settings["tags"] or None,
         pretty_name=title,
         size_categories=[next((name for limit, name in _SIZES if n_kept < limit), "1M<n<10M")],
         configs=[{"config_name": "default", "data_files": files}],
@@ -94,13 +108,51 @@ def _source_url(source: str) -> str:
     return _PAGES[kind].format(urllib.parse.quote(name)) if kind in _PAGES else ""
 
 
-def _previews(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Addresses of some training images of each class, for links within the repository."""
+def previews(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Some training images of each class, for the card."""
     by_class: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.status == manifest.KEPT and row.split == "train":
             by_class[row.class_name].append(row)
     return {
-        name: [urllib.parse.quote(row.file) for row in sorted(by_class[name], key=lambda row: row.sha256)[:_N_PREVIEWS]]
+        name: [row.file for row in sorted(by_class[name], key=lambda row: row.sha256)[:_N_PREVIEWS]]
         for name in sorted(by_class)[:_MAX_PREVIEWED]
     }
+
+
+def splits_in_words(prep: dict) -> str:
+    """Who made the splits, and how."""
+    made_by, settings = prep["split_made_by"], prep["settings"]
+    given = [split for split, maker in made_by.items() if maker == "source"]
+    made = [split for split, maker in made_by.items() if maker != "source"]
+    how = (
+        "by time, the oldest images for training and the newest for testing"
+        if settings["split_by"] == "time"
+        else f"at random with seed {settings['seed']}, stratified by class"
+    )
+    moved = prep["n_moved_between_splits"]
+    leaks = f" {moved} of its images also occur in another split and were moved there or left out." if moved else ""
+    if not given:
+        return f"The splits were made by data_prep.py, {how}.{leaks}"
+    if not made:
+        return f"The splits are those of the source.{leaks}"
+    given_words, made_words = _listed(given).capitalize(), _listed(made)
+    return f"{given_words} are those of the source; {made_words} was taken out of its train, {how}.{leaks}"
+
+
+def near_duplicates_in_words(prep: dict) -> str:
+    """What is known of near-duplicates across splits."""
+    near = prep["near_duplicates"]
+    n_pairs, n_across = near["n_related_pairs"], near["n_kept_pairs_across_splits"]
+    if n_across:
+        return f"{n_across} of {n_pairs} pairs of near-duplicates lie across splits."
+    return f"No known near-duplicates lie across splits ({n_pairs} pairs found)."
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words as an enumeration.
+
+    >>> _listed(["a"]), _listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -6,7 +6,6 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from memevit import cores, files, manifest
 from memevit.data import (
@@ -20,7 +19,6 @@ from memevit.data import (
     ingest,
     layout,
     metadata_csv,
-    sources,
     splits,
     summary,
 )
@@ -69,56 +67,6 @@ class Settings:
 
 
 def prepare(
-    source: str | Path,
-    output_dir: str | Path,
-    *,
-    zip_encoding: str | None = None,
-    config_name: str | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    corrections: str | Path | None = None,
-    num_proc: int | None = None,
-    overwrite: bool = False,
-    **settings: Any,
-) -> dict:
-    """Make a verified, de-duplicated dataset folder with train, validation and test splits, as data_prep.py does.
-
-    Args:
-        source: a folder of class folders, a zip, `kaggle:OWNER/SLUG`, `hub:OWNER/NAME[@REVISION]`, or `sample`.
-        output_dir: dataset folder to write; of a symbolic link, the folder it leads to is replaced.
-        zip_encoding: encoding of names in a zip that are not UTF-8.
-        config_name: configuration of a dataset of the Hub.
-        image_column: its column of images, if there are several.
-        label_column: its column of classes, if there are several.
-        corrections: a corrections.csv.
-        num_proc: processes that decode; one per core by default.
-        overwrite: replace whatever lies at `output_dir`.
-        **settings: fields of `Settings`.
-
-    Returns:
-        The content of prep.json.
-
-    Raises:
-        UserError: the source or the settings don't give a dataset; the text says what to do.
-    """
-    output_dir = Path(output_dir)
-    output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
-    of_hub = {"config_name": config_name, "image_column": image_column, "label_column": label_column}
-    with (
-        files.locked(output_dir),
-        sources.opened(str(source), output_dir, zip_encoding=zip_encoding, **of_hub) as opened,
-    ):
-        return prepare_source(
-            opened,
-            output_dir,
-            Settings(**settings),
-            corrections_path=Path(corrections) if corrections else None,
-            n_processes=num_proc,
-            overwrite=overwrite,
-        )
-
-
-def prepare_source(
     source: Source,
     output_dir: Path,
     settings: Settings,
@@ -228,7 +176,7 @@ def _build(
     picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, all_rows)
-    files.write_text(build_dir / imagefolder.CARD_FILE, dataset_card.render(prep, all_rows))
+    files.write_text(build_dir / imagefolder.CARD_FILE, dataset_card.render(prep))
     files.write_text(build_dir / dataset.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
     imagefolder.require_whole(build_dir)
     return prep

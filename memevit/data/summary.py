@@ -6,11 +6,14 @@ from collections.abc import Sequence
 import PIL
 
 from memevit import manifest
+from memevit.data import dataset_card
 from memevit.data.duplicates import Relations
 from memevit.manifest import Row
 
 _STATUSES = (manifest.KEPT, manifest.DUPLICATE, manifest.CONFLICT, manifest.DROPPED, manifest.REJECTED)
 _MAX_LISTED = 1000
+
+card = dataset_card.render
 
 
 def summarize(
@@ -67,6 +70,7 @@ def summarize(
             {"source": rows[usable[p]].source, "now": rows[usable[p]].split or rows[usable[p]].status} for p in moved
         ][:_MAX_LISTED],
         "n_moved_between_splits": len(moved),
+        "previews": dataset_card.previews(rows),
     }
 
 
@@ -103,42 +107,4 @@ def table(prep: dict) -> str:
     lines += [f"rejected, {reason}: {n}" for reason, n in prep["rejected"].items()]
     if prep["n_conflicts"]:
         lines.append(f"{prep['n_conflicts']} conflicts: the same image in several classes; see prep.json")
-    return "\n".join([*lines, splits_in_words(prep), near_duplicates_in_words(prep)])
-
-
-def splits_in_words(prep: dict) -> str:
-    """Who made the splits, and how."""
-    made_by, settings = prep["split_made_by"], prep["settings"]
-    given = [split for split, maker in made_by.items() if maker == "source"]
-    made = [split for split, maker in made_by.items() if maker != "source"]
-    how = (
-        "by time, the oldest images for training and the newest for testing"
-        if settings["split_by"] == "time"
-        else f"at random with seed {settings['seed']}, stratified by class"
-    )
-    moved = prep["n_moved_between_splits"]
-    leaks = f" {moved} of its images also occur in another split and were moved there or left out." if moved else ""
-    if not given:
-        return f"The splits were made by data_prep.py, {how}.{leaks}"
-    if not made:
-        return f"The splits are those of the source.{leaks}"
-    given_words, made_words = _listed(given).capitalize(), _listed(made)
-    return f"{given_words} are those of the source; {made_words} was taken out of its train, {how}.{leaks}"
-
-
-def near_duplicates_in_words(prep: dict) -> str:
-    """What is known of near-duplicates across splits."""
-    near = prep["near_duplicates"]
-    n_pairs, n_across = near["n_related_pairs"], near["n_kept_pairs_across_splits"]
-    if n_across:
-        return f"{n_across} of {n_pairs} pairs of near-duplicates lie across splits."
-    return f"No known near-duplicates lie across splits ({n_pairs} pairs found)."
-
-
-def _listed(words: Sequence[str]) -> str:
-    """Words as an enumeration.
-
-    >>> _listed(["a"]), _listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return "\n".join([*lines, dataset_card.splits_in_words(prep), dataset_card.near_duplicates_in_words(prep)])
