@@ -1,5 +1,6 @@
 """Command-line arguments, one dataclass per concern. The values are plain; the package never sees these classes."""
 
+import codecs
 import dataclasses
 import difflib
 import re
@@ -14,20 +15,23 @@ from memevit.ranges import MAX_SEED, require
 
 @dataclass
 class SourceArguments:
-    """Where pictures come from, where the dataset goes, and what is left out."""
+    """Where images come from, where the dataset goes, and what is left out."""
 
     source: str = field(
-        metadata={"help": "A folder of class folders, a .zip, kaggle:OWNER/SLUG, or `sample` (drawn, no download)."}
+        metadata={
+            "help": "A folder of class folders, a .zip, kaggle:OWNER/SLUG, hub:OWNER/NAME[@REVISION], or `sample` "
+            "(drawn, no download)."
+        }
     )
     output_dir: Path = field(metadata={"help": "Dataset folder to write."})
-    max_side: int = field(default=512, metadata={"help": "Longest side of a stored picture in pixels."})
+    max_side: int = field(default=512, metadata={"help": "Longest side of a stored image in pixels."})
     max_reject_fraction: float = field(
-        default=0.2, metadata={"help": "Stop when a larger share of the pictures can't be used."}
+        default=0.2, metadata={"help": "Stop when a larger share of the images can't be used."}
     )
     conflicts: Literal["drop", "keep_first", "train_only"] = field(
         default="drop",
         metadata={
-            "help": "The same picture in two classes: drop all, keep the first by name, or keep "
+            "help": "The same image in two classes: drop all, keep the first by name, or keep "
             "one per class but only for training."
         },
     )
@@ -35,8 +39,23 @@ class SourceArguments:
         default=None, metadata={"help": "CSV with file, action (relabel, drop, keep), class, reason."}
     )
     license: str | None = field(
-        default=None, metadata={"help": "Licence of the pictures for the dataset card, as an identifier (cc-by-4.0)."}
+        default=None, metadata={"help": "Licence of the images for the dataset card, as an identifier (cc-by-4.0)."}
     )
+    config_name: str | None = field(default=None, metadata={"help": "Configuration of a dataset of the Hub."})
+    image_column: str | None = field(default=None, metadata={"help": "Its column of images, if there are several."})
+    label_column: str | None = field(default=None, metadata={"help": "Its column of classes, if there are several."})
+    zip_encoding: str | None = field(
+        default=None, metadata={"help": "Of names in a .zip that are not UTF-8, such as cp932, big5 or gbk."}
+    )
+    title: str | None = field(
+        default=None, metadata={"help": "Heading of the dataset card; by default made of the classes."}
+    )
+    description: str | None = field(default=None, metadata={"help": "First paragraph of the dataset card."})
+    tags: list[str] | None = field(default=None, metadata={"help": "Tags for the Hub, beside image-classification."})
+    source_url: str | None = field(
+        default=None, metadata={"help": "Where the images come from; known for Kaggle and the Hub."}
+    )
+    citation: str | None = field(default=None, metadata={"help": "How to cite the images, as BibTeX or in words."})
     num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
     overwrite: bool = field(
         default=False,
@@ -45,7 +64,7 @@ class SourceArguments:
 
     def __post_init__(self) -> None:
         if not self.source:
-            raise UserError("--source is empty. Name a folder, a .zip, kaggle:OWNER/SLUG, or `sample`.")
+            raise UserError("--source is empty. Name a folder, a .zip, kaggle:OWNER/SLUG, hub:OWNER/NAME, or `sample`.")
         if self.output_dir.name in ("", ".."):
             raise UserError(f"--output_dir {self.output_dir} has no name of its own. Name the folder to be written.")
         if self.license is not None and not re.fullmatch("[a-z0-9][a-z0-9.-]*", self.license):
@@ -53,6 +72,16 @@ class SourceArguments:
                 f"--license {self.license!r} is no licence identifier of the Hub, such as cc-by-4.0, mit or other. "
                 "See https://huggingface.co/docs/hub/repositories-licenses."
             )
+        if self.source_url is not None and not re.fullmatch(r"https?://\S+", self.source_url):
+            raise UserError(f"--source_url {self.source_url!r} is not a web address. Begin it with https://.")
+        if self.zip_encoding is not None:
+            try:
+                codecs.lookup(self.zip_encoding)
+            except LookupError:
+                raise UserError(
+                    f"--zip_encoding {self.zip_encoding} is not an encoding that Python knows, such as cp932 "
+                    "(Japanese), gbk or big5 (Chinese), cp949 (Korean), cp1251 (Russian) or cp437 (DOS)."
+                ) from None
         if self.max_side < 32:
             raise UserError(f"--max_side must be at least 32 pixels, got {self.max_side}.")
         if not 0.0 <= self.max_reject_fraction <= 1.0:
@@ -63,18 +92,21 @@ class SourceArguments:
 
 @dataclass
 class SplitArguments:
-    """How pictures are divided into train, validation and test."""
+    """How images are divided into train, validation and test."""
 
     validation_fraction: float = field(default=0.15, metadata={"help": "Share held out for model selection."})
     test_fraction: float = field(default=0.15, metadata={"help": "Share held out for the final report."})
     split_by: Literal["group", "time"] = field(
         default="group",
-        metadata={"help": "`group` by chance, near-duplicates together; `time` trains on older posts (created_utc)."},
+        metadata={"help": "`group` at random, near-duplicates together; `time` trains on older posts (created_utc)."},
+    )
+    resplit: bool = field(
+        default=False, metadata={"help": "Ignore the train, validation and test folders of the source and split anew."}
     )
     group_column: str | None = field(
-        default=None, metadata={"help": "CSV column; pictures with the same value stay in one split."}
+        default=None, metadata={"help": "CSV column; images with the same value stay in one split."}
     )
-    folds: int | None = field(default=None, metadata={"help": "Also number every picture for K-fold cross-validation."})
+    folds: int | None = field(default=None, metadata={"help": "Also number every image for K-fold cross-validation."})
     seed: int = field(default=0, metadata={"help": "Seeds the assignment of groups to splits and folds."})
 
     def __post_init__(self) -> None:

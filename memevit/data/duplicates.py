@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse.csgraph
 from PIL import Image
 
-from memevit.data import hashes, workers
+from memevit import decoding
+from memevit.data import hashes
 from memevit.data.ingest import Scan
 
 SAME = "same"
@@ -58,7 +59,7 @@ def relate(scans: list[Scan], staging_dir: Path, *, n_processes: int) -> Relatio
     names = [(scans[a].stored, scans[b].stored) for a, b in candidates]
     compare_two = functools.partial(compare_files, staging_dir=staging_dir)
     verdicts = list(
-        workers.map_ordered(compare_two, names, n_processes=n_processes, description="Comparing", unit="pair")
+        decoding.map_ordered(compare_two, names, n_processes=n_processes, description="Comparing", unit="pair")
     )
     same += [pair for pair, verdict in zip(candidates, verdicts, strict=True) if verdict == SAME]
     templates = [pair for pair, verdict in zip(candidates, verdicts, strict=True) if verdict == TEMPLATE]
