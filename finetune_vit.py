@@ -112,8 +112,7 @@ def _limit(run_args: RunArguments) -> float | None:
 def _measure(
     work_dir: Path, class_names: list[str], runs: "list[several.Run]", outcomes: "dict[str, several.Outcome]"
 ) -> dict[str, Any]:
-    from memevit.evaluation import measure
-    from memevit.evaluation import plots as curves
+    from memevit.evaluation import measure, plots
     from memevit.model import runs as several
 
     main_run, model = runs[0], outcomes[several.MODEL]
@@ -130,8 +129,9 @@ def _measure(
         seeds=seeds if len(seeds) > 1 else None,
         folds=tested,
     )
-    curves.draw(work_dir, model.history, best_step=model.training["best_step"])
-    return sections | {"training": model.training, "history": model.history}
+    sections |= {"training": model.training, "history": model.history}
+    plots.draw_figures(work_dir, sections)
+    return sections
 
 
 if __name__ == "__main__":

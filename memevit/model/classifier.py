@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from memevit import checkpoint
 from memevit.errors import UserError
 from memevit.model import backbone, decoding, layers
 from memevit.model.image_dataset import Finish, Pixels
@@ -59,6 +60,7 @@ class Classifier:
         path = Path(model_dir)
         if not (path / "config.json").is_file():
             raise UserError(f"{path} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
+        checkpoint.check(path)
         try:
             with backbone.quiet():
                 model, found = AutoModelForImageClassification.from_pretrained(

@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 
 import app
-from memevit.hub import space_page
-from memevit.hub.arguments import AppArguments
+from memevit.arguments import AppArguments
+from memevit.hub import description, space_page
 from memevit.portable import page
 from tests.conftest import draw_picture, run_script, run_sort
 
@@ -34,6 +34,10 @@ MAX_FILE_MB = 1
 
 def run_app(*argv):
     return run_script(app, *argv, groups=(AppArguments,))
+
+
+def words(*class_names):
+    return description.describe({"data": {"classes": class_names}}, name="me/games")
 
 
 class Served:
@@ -97,7 +101,7 @@ def served(model_dir):
 
 def shares(shown):
     """Probabilities by class of every picture on the page."""
-    cards = shown.split('<div class="meme">')[1:]
+    cards = shown.split('<div class="answer">')[1:]
     return [
         {html.unescape(name): float(share) for name, share in re.findall(r'data-class="(.*?)" data-share="(.*?)"', one)}
         for one in cards
@@ -185,7 +189,7 @@ def test_pictures_that_were_answered_before_the_page_was_cleared_are_left_out(se
     served.ask([first])
     (second,) = served.upload(("second.jpg", FILES["plain.jpg"])).json()
     shown = served.ask([first, second])
-    assert ["second.jpg" in one for one in shown.split('<div class="meme">')[1:]] == [True]
+    assert ["second.jpg" in one for one in shown.split('<div class="answer">')[1:]] == [True]
 
 
 def test_it_listens_on_this_machine_only(served):
@@ -222,7 +226,7 @@ def test_a_space_runs_from_its_own_files_and_says_the_same(model_dir, tmp_path, 
     draw_picture(4).save(examples[0])
     space = tmp_path / "space"
     space.mkdir()
-    space_page.assemble(space, model_id="me/games", class_names=["coral", "moss", "slate"], examples=examples)
+    space_page.assemble(space, model_id="me/games", description=words("coral", "moss", "slate"), examples=examples)
     assert space_page.faults(space, examples) == []
     assert all(space_page.is_ours(path.relative_to(space).as_posix()) for path in space.rglob("*") if path.is_file())
     (space / "model.txt").write_text(f"{model_dir}\n")
@@ -239,7 +243,7 @@ def test_a_space_runs_from_its_own_files_and_says_the_same(model_dir, tmp_path, 
 
 
 def test_what_a_space_is_made_of_is_in_its_requirements(tmp_path):
-    space_page.assemble(tmp_path, model_id="me/games", class_names=["a", "b"], examples=[])
+    space_page.assemble(tmp_path, model_id="me/games", description=words("a", "b"), examples=[])
     names = {re.split("[<>=]", line)[0] for line in (tmp_path / "requirements.txt").read_text().split()}
     assert names == {"numpy", "pillow", "safetensors", "torch", "transformers"}
     wanted = Path("requirements-app.txt").read_text()
@@ -278,13 +282,13 @@ def test_without_gradio_it_says_what_to_install(model_dir, capsys, monkeypatch):
 
 
 def test_many_classes_and_many_pictures_are_cut_short(tmp_path):
-    assert page.listed([f"game_{number}" for number in range(40)]).endswith("game 11 and 28 more")
-    paths = [tmp_path / f"{number}.png" for number in range(page.MAX_PICTURES + 2)]
+    assert description.listed([f"game_{number}" for number in range(40)]).endswith("game 11 and 28 more")
+    paths = [tmp_path / f"{number}.png" for number in range(page.MAX_IMAGES + 2)]
     for path in paths:
         path.write_bytes(FILES["plain.jpg"])
     shown = page.answer_uploads(lambda path: ({f"c{n}": 1 / 9 for n in range(9)}, None), paths)
-    assert [len(one) for one in shares(shown)] == [page.MAX_SHOWN_CLASSES] * page.MAX_PICTURES
-    assert f"Only the first {page.MAX_PICTURES} of {page.MAX_PICTURES + 2} pictures" in shown
+    assert [len(one) for one in shares(shown)] == [page.MAX_SHOWN_CLASSES] * page.MAX_IMAGES
+    assert f"Only the first {page.MAX_IMAGES} of {page.MAX_IMAGES + 2} images" in shown
     assert not any(path.exists() for path in paths)
 
 
@@ -307,7 +311,7 @@ def test_the_page_in_a_browser_takes_files_pastes_and_examples(served, tmp_path,
 
     (tmp_path / "meme.png").write_bytes(FILES["transparent.png"])
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    shown = "document.querySelector('.memes')?.innerText || ''"
+    shown = "document.querySelector('.answers')?.innerText || ''"
     browser = Browser(tmp_path / "profile", width=width, is_phone=is_phone)
     try:
         browser.open(served.address)

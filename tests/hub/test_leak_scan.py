@@ -8,12 +8,12 @@ import struct
 import zipfile
 
 import pytest
+from memevit.hub.assemble import is_ours
 from PIL import Image
 
 from memevit import files
 from memevit.errors import UserError
 from memevit.hub import checks, leak_scan
-from memevit.hub.assemble import is_ours
 
 
 def picture(image_format):
