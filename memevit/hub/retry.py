@@ -270,7 +270,7 @@ def reason(error: BaseException) -> str:
     if response is None:
         first = next((one for one in _chain(error) if str(one)), error)
         return brief(str(first)) or type(error).__name__
-    message = getattr(error, "server_message", None) or _message_in(response)
+    message = brief(getattr(error, "server_message", None) or "") or _message_in(response)
     return f"the Hub answered {response.status_code}" + (f" ({message})" if message else "")
 
 

@@ -251,7 +251,7 @@ class _StorageHandler(_Handler):
         self.answer(b"", headers={"ETag": '"x"'})
 
     def fetch(self) -> None:
-        self.answer(self.hub.stored[self._oid()])
+        self.answer(self.hub.stored.get(self._oid()) or self.hub.xet_hashes[self._oid()][1])
 
 
 class _HubHandler(_Handler):

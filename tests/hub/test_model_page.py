@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from memevit import results
 from memevit.evaluation import plots
-from memevit.hub import model_page
+from memevit.hub import description, model_page
 
 LINKS = model_page.Links(repo_id="me/games")
 NUMBER = re.compile(r"(?<![\w.,-])\d+(?:\.\d+)?(?:e-?\d+)?(?!\w|[.,]\d)")
@@ -180,3 +180,99 @@ def test_the_picture_of_the_confusion_is_the_same_for_the_same_counts():
     assert content == plots.confusion_png(confusion)
     many = [str(number) for number in range(60)]
     assert plots.confusion_png({"split": "test", "class_names": many, "counts": [[1] * 60] * 60}) != content
+
+
+HOSTILE = [
+    "<script>alert(1)</script>", "<!--", "--> <img src=x onerror=alert(1)>", "a|b", "[x](javascript:alert(1))",
+    "![x](https://evil.example/x.png)", "https://evil.example", "www.evil.example", "`code` ``` x", "a\n---\n# heading",
+    "\x1b[2J", "{{ 7 * 7 }}", "@everybody", "=1+1",
+]  # fmt: skip
+
+
+def rendered(text):
+    """The card as the Hub's Markdown would show it."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(text.split("---\n", 2)[2])
+
+
+def links_of(html):
+    return set(re.findall(r'(?:href|src)="([^"]*)"', html))
+
+
+def test_nothing_from_data_becomes_markup_wherever_it_comes_from(folder):
+    found = results.read(folder)
+    plain = links_of(rendered(model_page.render(folder, links=LINKS)))
+    counts = next(iter(found["data"]["classes"].values()))
+    measured = {"summary": HOSTILE[0], "title": HOSTILE[4], "measurements": [{"name": HOSTILE[5], "value": 0.5}]}
+    for text in HOSTILE:
+        data = {"classes": {text: counts, f"{text}2": counts}, "source": f"kaggle:{text}", "license": text}
+        data |= {
+            "title": text,
+            "description": text,
+            "source_url": f"x{text}",
+            "fingerprint": text,
+            "n_left_out": {text: 1},
+        }
+        training = found["training"] | {"base_model": f"/x/{text}", "hardware": text, "precision": text}
+        per_class = [row | {"class_name": text} for row in found["per_class"]]
+        results.update(folder, data=data, training=training, per_class=per_class, open_set=measured)
+        card = model_page.render(folder, links=LINKS)
+        html = rendered(card)
+        assert not re.search(r"<(script|img src=x)|<!--|javascript:[^<]*\"|\x1b", html), text
+        assert {one for one in links_of(html) if "evil" in one or one.startswith("javascript")} == set(), text
+        assert links_of(html) <= plain | {"https://www.kaggle.com/datasets/a"}, text
+        assert html.count("<h1>") == 1, text
+        assert "49" not in front_of(card)["model-index"][0]["name"]
+
+
+def test_the_first_lines_say_how_good_it_is_and_what_it_tells_apart(folder):
+    lines = model_page.render(folder, links=LINKS).split("---\n", 2)[2].strip().splitlines()
+    assert re.match(r"\*\*Accuracy 0\.\d{3}\*\* on 18 test images \(95 % interval 0\.\d+ to 0\.\d+\)", lines[2])
+    assert lines[2].endswith("at telling apart **coral**, **moss**, **slate**.")
+
+
+def test_the_words_are_those_that_were_given_and_none_about_memes_otherwise(folder):
+    found = results.read(folder)
+    words = description.describe(found, name="me/pets", title="Pets", sentence="Sorts pets.", tags=["pets"])
+    text = model_page.render(folder, description=words, links=LINKS)
+    assert "\n# Pets\n" in text
+    assert "\nSorts pets.\n" in text
+    assert front_of(text)["tags"] == ["image-classification", "vision", "pets"]
+    results.update(folder, data=found["data"] | {"source": "folder"})
+    assert not re.search(
+        r"\b(meme|game|doom)s?\b", model_page.render(folder, links=model_page.Links(repo_id="me/x")), re.I
+    )
+
+
+def test_examples_come_with_widget_and_sample_output(folder, tmp_path):
+    image = tmp_path / "coral_1.png"
+    image.write_bytes(plots.confusion_png({"split": "test", "class_names": ["a", "b"], "counts": [[1, 0], [0, 1]]}))
+    example = model_page.Example(image, {"coral": 0.1, "moss": 0.7, "slate": 0.2})
+    text = model_page.render(folder, links=LINKS, examples=[example])
+    (widget,) = front_of(text)["widget"]
+    assert widget["src"] == "https://huggingface.co/me/games/resolve/main/examples/coral_1.png"
+    assert widget["output"][0] == {"label": "moss", "score": 0.7}
+    assert '<img src="examples/coral_1.png"' in text
+    assert "moss 0.700<br>slate 0.200<br>coral 0.100" in text
+
+
+def test_links_lead_to_dataset_space_and_project_and_the_version_is_pinned(folder):
+    links = model_page.Links(
+        "me/x", "v3", "me/x-data", "mit", "me/x-demo", base_model="me/backbone", project_url="https://code.example/x"
+    )
+    text = model_page.render(folder, links=links)
+    for link in ("spaces/me/x-demo", "datasets/me/x-data", "https://huggingface.co/me/backbone"):
+        assert link in text
+    assert "[Code](https://code.example/x)" in text
+    assert 'model="me/x", revision="v3")' in text
+    assert front_of(text)["base_model"] == "me/backbone"
+
+
+def test_figures_are_written_as_people_write_them(folder):
+    training = results.read(folder)["training"] | {"n_parameters": 85_800_194, "seconds": 743.2}
+    results.update(folder, training=training)
+    text = model_page.render(folder)
+    assert "| parameters | 86 M |" in text
+    assert "| training time | 12 min |" in text
+    assert "learning_curves.png" in text

@@ -147,7 +147,7 @@ def test_where_xet_fails_plain_lfs_takes_over(server, client, folder):
 def test_a_xet_store_that_never_answers_is_given_up_and_plain_lfs_takes_over(server, client, folder, direction):
     client.xet, server.is_xet_silent = True, direction == "sending"
     server.knows_by_xet(folder / "model.safetensors")
-    code = "from memevit.hub import remote\nremote.XET_TIMEOUT_S = {}\n" + SEND.format(folder=str(folder), **USUAL)
+    code = "from memevit.hub import remote\nremote.XET_TIMEOUT_S = LIMIT\n" + SEND.format(folder=str(folder), **USUAL)
     fetch = (
         "import tempfile\nwith tempfile.TemporaryDirectory() as cache:\n"
         "    sizes = {'model.safetensors': 51200}\n"
@@ -155,9 +155,9 @@ def test_a_xet_store_that_never_answers_is_given_up_and_plain_lfs_takes_over(ser
         "    result['fetched'] = len(path.read_bytes())\n"
     )
     if direction == "fetching":
-        assert client.run(code.format(120.0)).code == 0
+        assert client.run(code.replace("LIMIT", "120.0")).code == 0
         server.is_xet_silent = True
-    outcome = client.run(code.format(1.0) + fetch)
+    outcome = client.run(code.replace("LIMIT", "1.0") + fetch)
     client.run("from memevit.hub import remote\nremote.XET_TIMEOUT_S = 120.0")
     assert sent_once(server, outcome)
     assert outcome.result["fetched"] == 51200
@@ -244,7 +244,7 @@ def test_a_pull_request_into_a_public_repository_needs_no_flag(server, client, f
 THEIRS = {
     "a card written by hand": {"README.md": b"---\nlicense: mit\n---\n# My years of work"},
     "another model": {"config.json": b'{"model_type": "bert"}'},
-    "a card that is no text": {"README.md": b"\xff\xfe"},
+    "a card that is too long to be one": {"README.md": b"---\nlicense: mit\n---\n" + b"x" * 1_000_000},
 }
 
 

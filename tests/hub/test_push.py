@@ -144,7 +144,9 @@ def test_only_the_columns_that_are_asked_for_are_published(server, client, model
 
 def test_nothing_is_published_when_one_of_the_repositories_is_not_ours(server, client, model_dir, prepared):
     space = server.add_repo(f"{REPO_ID}-demo", "space")
-    space.add("main", {"README.md": (b"# My own page", False), "app.py": (b"mine", False)}, "by hand")
+    space.add(
+        "main", {"README.md": (b"---\nsdk: gradio\n---\n# My own page", False), "app.py": (b"mine", False)}, "by hand"
+    )
     outcome = client.push("--model", model_dir, "--repo_id", REPO_ID, "--space")
     assert outcome.code == 2
     assert f"Nothing was published: in {REPO_ID}-demo" in outcome.error
