@@ -57,6 +57,7 @@ def main(args: PushArguments) -> None:
         data_files, space_files = {}, {}
         if data_license:
             text = summary.card(prepared.read_prep(args.dataset), license_id=data_license)
+            text = dataset_page.card_with_use(text, repo_id=args.data_repo_id, model_id=args.repo_id)
             data_files = upload.dataset_files(
                 uploads, args.dataset, text, repo_id=args.data_repo_id, columns=args.dataset_columns
             )

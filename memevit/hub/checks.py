@@ -60,7 +60,7 @@ def check(folder: Path, reference: Reference, *, images: Mapping[str, str] | Non
     Raises:
         UserError: something is wrong; nothing has been sent.
     """
-    found = leak_scan.findings(folder, known_pictures=images)
+    found = leak_scan.findings(folder, known_images=images)
     found += _config_faults(folder)
     found += _card_faults((folder / CARD_FILE).read_text(encoding="utf-8"))
     refuse(found, folder.name)

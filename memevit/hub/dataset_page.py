@@ -70,6 +70,22 @@ def write_records(dataset_dir: Path, target_dir: Path, *, columns: Sequence[str]
     files.write_text(target_dir / PREP_FILE, json.dumps(public, indent=2, ensure_ascii=False) + "\n")
 
 
+def card_with_use(card_text: str, *, repo_id: str, model_id: str) -> str:
+    """A dataset card with the lines of code that load the dataset, and a link to the model trained on it."""
+    return f"""{card_text.rstrip()}
+
+## Use
+
+```python
+from datasets import load_dataset
+dataset = load_dataset("{repo_id}")
+```
+
+[{model_id}](https://huggingface.co/{model_id}) is an image classifier trained on it. `{manifest.FILE_NAME}` has one row
+per image; files are named by a hash of their content.
+"""
+
+
 def without_folders(value: object) -> object:
     """`value` with absolute paths cut down to their last part: where a file lay on this machine is private."""
     if isinstance(value, dict):
@@ -111,4 +127,4 @@ def collect(dataset_dir: Path, records_dir: Path) -> dict[str, Path]:
 
 def faults(contents: dict[str, Path]) -> list[str]:
     """What must not be published of a dataset, a line each: it holds images, but no secrets and no folders."""
-    return leak_scan.findings_in(contents, may_hold_pictures=True)
+    return leak_scan.findings_in(contents, may_hold_images=True)

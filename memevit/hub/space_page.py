@@ -63,7 +63,7 @@ def assemble(target_dir: Path, *, model_id: str, description: Description, examp
 def faults(folder: Path, examples: Sequence[Path]) -> list[str]:
     """What must not be published of an assembled Space, a line each; the images among `examples` may be."""
     known = {f"{_EXAMPLES_DIR}/{path.name}": files.sha256_of(path) for path in examples}
-    return leak_scan.findings(folder, known_pictures=known)
+    return leak_scan.findings(folder, known_images=known)
 
 
 def _requirements() -> list[str]:

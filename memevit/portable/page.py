@@ -218,7 +218,7 @@ def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path
     import gradio
 
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(60, UPLOADS_LIVE_S)) as page:
-        gradio.HTML(f"<h1>{html.escape(title)}</h1>")
+        gradio.HTML(f"<h1>{html.escape(title)}</h1>", padding=False)
         gradio.Markdown(about)
         images = gradio.Gallery(
             label="Drop, paste or choose images", type="filepath", sources=["upload"], interactive=True,
