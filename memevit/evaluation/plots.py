@@ -31,11 +31,6 @@ def draw_figures(model_dir: Path, found: Mapping[str, Any]) -> None:
         files.write_bytes(model_dir / name, content)
 
 
-def draw(model_dir: Path, history: Sequence[dict[str, float]], *, best_step: int) -> None:
-    """Write learning_curves.png, see `curves_png`."""
-    files.write_bytes(model_dir / CURVES_FILE, curves_png(history, best_step=best_step))
-
-
 def curves_png(history: Sequence[dict[str, float]], *, best_step: int | None) -> bytes:
     """A PNG with the losses on the left, accuracy and learning rate on the right, and a line at the chosen checkpoint.
 
