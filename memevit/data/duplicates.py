@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse.csgraph
 from PIL import Image
 
-from memevit.data import hashes, keypoints, proposals, workers
+from memevit import decoding
+from memevit.data import hashes, keypoints, proposals
 from memevit.data.hashes import Box
 from memevit.data.ingest import Scan
 from memevit.data.proposals import Alignment
@@ -69,7 +70,7 @@ def relate(scans: list[Scan], staging_dir: Path, *, n_processes: int) -> Relatio
     candidates = [(scans[a].stored, scans[b].stored, alignment) for a, b, alignment in proposed]
     compare_two = functools.partial(compare_files, staging_dir=staging_dir)
     verdicts = list(
-        workers.map_ordered(compare_two, candidates, n_processes=n_processes, description="Comparing", unit="pair")
+        decoding.map_ordered(compare_two, candidates, n_processes=n_processes, description="Comparing", unit="pair")
     )
     related = {verdict: [] for verdict in (SAME, TEMPLATE, "")}
     for (a, b, _), verdict in zip(proposed, verdicts, strict=True):
