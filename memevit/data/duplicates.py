@@ -35,7 +35,7 @@ _OVERLAP_PX = _COMPARE_PX + 6  # Aligned by features, the squares may be a few p
 _MIN_TEXTURE = 3.0  # Grey levels, less what is alike along rows or columns: the edges of frames and bars tell nothing.
 _MIN_OVERLAP = 0.5  # Of the smaller of two aligned images.
 # Share of the textured blocks that must agree where so many features do.
-_NEEDED_SHARES = ((20, 0.25), (10, 0.3), (7, 0.4), (0, 0.5))
+_NEEDED_SHARES = ((20, 0.15), (10, 0.25), (7, 0.4), (0, 0.5))
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
 _BLOCK_CORRELATION = 0.7
 _CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two pictures are aligned.
@@ -238,19 +238,22 @@ def _agreeing_share(first: np.ndarray, second: np.ndarray) -> float:
             table[shift] = np.where(np.maximum(norms, other_norms) >= _MIN_TEXTURE * _BLOCK_PX, products, np.nan)
         return int((table[shift] >= _BLOCK_CORRELATION).sum())
 
-    coarse = range(0, margin + 1, 2)
-    best = max(itertools.product(coarse, coarse), key=agreeing)
-    near = [
-        (best[0] + down, best[1] + right)
-        for down, right in itertools.product((-1, 0, 1), repeat=2)
-        if 0 <= best[0] + down <= margin and 0 <= best[1] + right <= margin
-    ]
+    middle = margin // 2
+    coarse = {*itertools.product(range(0, margin + 1, 2), repeat=2), *_shifts_around((middle, middle), margin)}
+    best = max(sorted(coarse), key=agreeing)
+    near = _shifts_around(best, margin)
     best = max(near, key=agreeing)
     is_textured = ~np.isnan(table[best])
     if is_textured.sum() < _MIN_TEXTURED_BLOCKS:
         return 0.0
     agrees = np.any([table[shift] >= _BLOCK_CORRELATION for shift in near], axis=0)
     return float(agrees[is_textured].mean())
+
+
+def _shifts_around(shift: tuple[int, int], most: int) -> list[tuple[int, int]]:
+    """The shift and its up to 8 neighbours between 0 and `most`."""
+    moved = ((shift[0] + down, shift[1] + right) for down, right in itertools.product((-1, 0, 1), repeat=2))
+    return [(down, right) for down, right in moved if 0 <= down <= most and 0 <= right <= most]
 
 
 def _is_same(first: np.ndarray, second: np.ndarray) -> bool:
