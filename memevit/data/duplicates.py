@@ -35,7 +35,7 @@ _OVERLAP_PX = _COMPARE_PX + 6  # Aligned by features, the squares may be a few p
 _MIN_TEXTURE = 3.0  # Grey levels, less what is alike along rows or columns: the edges of frames and bars tell nothing.
 _MIN_OVERLAP = 0.5  # Of the smaller of two aligned images.
 # Share of the textured blocks that must agree where so many features do.
-_NEEDED_SHARES = ((20, 0.15), (10, 0.25), (7, 0.4), (0, 0.5))
+_NEEDED_SHARES = ((20, 0.05), (10, 0.15), (7, 0.4), (0, 0.5))
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
 _BLOCK_CORRELATION = 0.7
 _CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two pictures are aligned.
