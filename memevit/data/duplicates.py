@@ -36,6 +36,8 @@ _MIN_TEXTURE = 3.0  # Grey levels, less what is alike along rows or columns: the
 _MIN_OVERLAP = 0.5  # Of the smaller of two aligned images.
 _N_CLOSE_FEATURES = 256  # Compared where those that proposed a pair leave it open,
 _CLOSE_DETAIL = 1.5  # at so many times their resolution.
+_MIN_CLOSE_FEATURES = 24  # That must agree, and
+_MIN_CLOSE_SHARE = 0.2  # of the textured blocks: two screenshots of one phone agree in 18 and in a quarter.
 # Share of the textured blocks that must agree where so many features do.
 _NEEDED_SHARES = ((20, 0.05), (10, 0.15), (7, 0.4), (0, 0.5))
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
@@ -182,9 +184,9 @@ def _share_much(first: Square, second: Square, alignment: Alignment) -> bool:
     share = _overlap_share(first, second, alignment)
     if share >= _needed_share(alignment.n_features):
         return True
-    if share < _NEEDED_SHARES[0][1]:
+    if share < _MIN_CLOSE_SHARE:
         return False
-    return share >= _needed_share(proposals.n_agreeing(first.features, second.features, alignment))
+    return proposals.n_agreeing(first.features, second.features, alignment) >= _MIN_CLOSE_FEATURES
 
 
 def _needed_share(n_features: int) -> float:
