@@ -128,7 +128,7 @@ def test_a_missing_required_option_exits_with_2(capsys):
             ("--metric_for_best_model", "f1"),
             "--metric_for_best_model takes loss, accuracy, balanced_accuracy or macro_f1",
         ),
-        (("--dataloader_drop_last", "True"), "--dataloader_drop_last would leave pictures out"),
+        (("--dataloader_drop_last", "True"), "--dataloader_drop_last would leave images out"),
         (("--prediction_loss_only", "True"), "--prediction_loss_only would leave"),
         (("--optim", "stable_adamw"), "--optim stable_adamw can't be used"),
     ],
@@ -153,7 +153,7 @@ def test_two_precisions_are_one_too_many(tmp_path, capsys, prepared, tiny_backbo
         "--use_cpu",
     )
     assert run_finetune(*argv, "--bf16", "--precision", "fp32") == 2
-    assert "--precision fp32 and bf16 don't go together" in said(capsys)[0]
+    assert "--precision fp32 and bf16 contradict each other" in said(capsys)[0]
 
 
 def test_rows_do_not_take_the_place_of_a_folder(tmp_path, capsys):
