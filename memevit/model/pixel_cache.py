@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ MAX_SHARE_OF_FREE_SPACE = 0.5
 _HASHES = "hashes.json"
 _FEW = 64  # Below this the start of a process costs more than it saves.
 _SHORT_KEY = 16
-_ZEROS = 2**24  # Bytes written at once.
 
 
 @dataclass(frozen=True)
@@ -172,14 +170,8 @@ def _build(requests: Sequence[Request], paths: Mapping[str, Path], n_processes: 
 
 
 def _allocated(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A new array on the disk. A full disk is noticed here; a mapping would crash."""
+    """A new array on the disk. A full disk is noticed here; writing to a mapping would crash."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    n_bytes = path.stat().st_size
     with path.open("r+b") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-        else:  # macOS
-            for start in range(array.offset, n_bytes, _ZEROS):
-                file.seek(start)
-                file.write(bytes(min(_ZEROS, n_bytes - start)))
+        files.reserve(file, path.stat().st_size)
     return array
