@@ -29,6 +29,7 @@ MAX_SHARE_OF_FREE_SPACE = 0.5
 _HASHES = "hashes.json"
 _FEW = 64  # Below this the start of a process costs more than it saves.
 _SHORT_KEY = 16
+_ZEROS = 2**24  # Bytes written at once.
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,12 @@ def _build(requests: Sequence[Request], paths: Mapping[str, Path], n_processes: 
 def _allocated(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A new array on the disk. A full disk is noticed here; writing to a mapping would crash."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    n_bytes = path.stat().st_size
     with path.open("r+b") as file:
-        files.reserve(file, path.stat().st_size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+        else:  # macOS
+            for start in range(array.offset, n_bytes, _ZEROS):
+                file.seek(start)
+                file.write(bytes(min(_ZEROS, n_bytes - start)))
     return array
