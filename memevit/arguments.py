@@ -12,6 +12,18 @@ from typing import Any, Literal
 from memevit.errors import UserError
 from memevit.ranges import MAX_SEED, require
 
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_LICENSES_PAGE = "https://huggingface.co/docs/hub/repositories-licenses"
+_NAME = r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?"
+_REPO_ID = re.compile(rf"{_NAME}/{_NAME}")
+_MAX_REPO_ID = 96 - len("-data")  # The Hub's limit, less the suffix of the dataset's name.
+_PULL_REQUEST = re.compile(r"refs/pr/\d+")
+_REF = re.compile(r"(?!refs/)[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_URL = re.compile(r"https?://[^\s<>\"'`()\[\]{}\\|]+")
+_TAG = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_OWN_TAGS = ("main", "master", "head")  # Names that git or the Hub gives a meaning of its own.
+
 
 @dataclass
 class SourceArguments:
@@ -67,12 +79,8 @@ class SourceArguments:
             raise UserError("--source is empty. Name a folder, a .zip, kaggle:OWNER/SLUG, hub:OWNER/NAME, or `sample`.")
         if self.output_dir.name in ("", ".."):
             raise UserError(f"--output_dir {self.output_dir} has no name of its own. Name the folder to be written.")
-        if self.license is not None and not re.fullmatch("[a-z0-9][a-z0-9.-]*", self.license):
-            raise UserError(
-                f"--license {self.license!r} is no licence identifier of the Hub, such as cc-by-4.0, mit or other. "
-                "See https://huggingface.co/docs/hub/repositories-licenses."
-            )
-        if self.source_url is not None and not re.fullmatch(r"https?://\S+", self.source_url):
+        _require_license("license", self.license)
+        if self.source_url is not None and not _URL.fullmatch(self.source_url):
             raise UserError(f"--source_url {self.source_url!r} is not a web address. Begin it with https://.")
         if self.zip_encoding is not None:
             try:
@@ -275,6 +283,149 @@ class RecipeArguments:
             require(name, getattr(self, name), at_least=0.0)
         if self.lora_rank and self.freeze != "none":
             raise UserError("--lora_rank already freezes the backbone; leave --freeze out.")
+
+
+def _require_license(flag: str, value: str | None) -> None:
+    if value is not None and not _LICENSE.fullmatch(value):
+        raise UserError(
+            f"--{flag} {value!r} is not a licence identifier of the Hub, such as cc-by-4.0, mit or other. "
+            f"See {_LICENSES_PAGE}."
+        )
+
+
+def _require_ref(flag: str, value: str | None, *, pull_request: bool = False) -> None:
+    """Refuse what is no name for a branch or a tag, or one that already means something else."""
+    if value is None or (pull_request and _PULL_REQUEST.fullmatch(value)):
+        return
+    bad = ".." in value or value.endswith((".", ".lock", "/")) or "/." in value or _COMMIT.fullmatch(value)
+    if not _REF.fullmatch(value) or bad:
+        raise UserError(f"--{flag} {value!r} is not a valid name. Expected letters, digits, - _ . and /.")
+    if value.lower() in _OWN_TAGS and not (flag == "revision" and value == "main"):
+        raise UserError(f"--{flag} {value!r} is taken: it names a branch. Choose another name, for example v1.")
+
+
+@dataclass
+class PushArguments:
+    """What is published, where, and who may see it."""
+
+    model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    repo_id: str = field(metadata={"help": "Name on the Hub: USER/NAME or ORGANISATION/NAME."})
+    public: bool = field(
+        default=False, metadata={"help": "Make it public, once everything is there and checked; private by default."}
+    )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the model, as an identifier (apache-2.0); known for the usual backbones."},
+    )
+    title: str | None = field(default=None, metadata={"help": "Title of the page; by default that of the data."})
+    description: str | None = field(
+        default=None, metadata={"help": "One sentence about the model; by default which classes it tells apart."}
+    )
+    tags: list[str] = field(
+        default_factory=list, metadata={"help": "Tags of the page; by default the names of the classes."}
+    )
+    source_url: str | None = field(default=None, metadata={"help": "Web page of the data."})
+    base_model: str | None = field(
+        default=None, metadata={"help": "Name of the backbone on the Hub, for one that was loaded from a folder."}
+    )
+    commit_message: str = field(default="Upload model", metadata={"help": "First line of the commit."})
+    revision: str | None = field(default=None, metadata={"help": "Branch to commit to; main by default."})
+    create_pr: bool = field(default=False, metadata={"help": "Open a pull request instead of committing to main."})
+    tag: str | None = field(
+        default=None, metadata={"help": "Name of this version; by default v1, v2 and so on for commits to main."}
+    )
+    overwrite_repo: bool = field(
+        default=False,
+        metadata={"help": "Replace files of a repository that this command did not write, and a card edited by hand."},
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Run all local checks without token or network and leave the result in MODEL.upload/."},
+    )
+    dataset: Path | None = field(
+        default=None, metadata={"help": "Dataset folder of the model: its test images are used for the check."}
+    )
+    push_dataset: bool = field(
+        default=False, metadata={"help": "Also publish --dataset, as REPO_ID-data; needs the licence of the images."}
+    )
+    dataset_license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the images, as an identifier (cc-by-4.0), if data_prep.py was not given it."},
+    )
+    dataset_columns: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Columns of your CSV to publish with --push_dataset; none by default."},
+    )
+    space: bool = field(default=False, metadata={"help": "Also publish a web page to try the model, as REPO_ID-demo."})
+
+    @property
+    def data_repo_id(self) -> str:
+        """Name of the dataset on the Hub."""
+        return f"{self.repo_id}-data"
+
+    @property
+    def space_repo_id(self) -> str:
+        """Name of the Space on the Hub."""
+        return f"{self.repo_id}-demo"
+
+    @property
+    def is_for_main(self) -> bool:
+        """Whether the commit goes to the main branch."""
+        return not self.create_pr and self.revision in (None, "main")
+
+    def __post_init__(self) -> None:
+        bad_parts = ("--", "..", ".git/")
+        if not _REPO_ID.fullmatch(self.repo_id) or any(bad in f"{self.repo_id}/" for bad in bad_parts):
+            raise UserError(
+                f"--repo_id {self.repo_id!r} is not a valid name on the Hub. Expected USER/NAME of letters, digits, "
+                "single - and . and _, for example me/game-images."
+            )
+        if len(self.repo_id) > _MAX_REPO_ID:
+            raise UserError(f"--repo_id has {len(self.repo_id)} letters, at most {_MAX_REPO_ID} are allowed.")
+        _require_license("license", self.license)
+        _require_license("dataset_license", self.dataset_license)
+        _require_ref("revision", self.revision, pull_request=True)
+        _require_ref("tag", self.tag)
+        if bad := [tag for tag in self.tags if not _TAG.fullmatch(tag)]:
+            raise UserError(f"--tags {bad[0]!r} is not a tag. Expected small letters, digits and -, for example cats.")
+        if self.source_url is not None and not _URL.fullmatch(self.source_url):
+            raise UserError(f"--source_url {self.source_url!r} is not a web address. Expected https://...")
+        if self.base_model is not None and not _REPO_ID.fullmatch(self.base_model):
+            raise UserError(f"--base_model {self.base_model!r} is not a name on the Hub. Expected OWNER/NAME.")
+        if self.create_pr and self.revision not in (None, "main"):
+            raise UserError("--create_pr opens a pull request to main; leave --revision out, or leave --create_pr out.")
+        if self.create_pr and self.tag:
+            raise UserError("--create_pr can't set a --tag: a pull request is no version before it is merged.")
+        if not self.commit_message.strip():
+            raise UserError("--commit_message is empty. Say what the commit does, or leave the flag out.")
+        if not self.is_for_main and (self.push_dataset or self.space):
+            raise UserError(
+                "--create_pr and --revision are about the model alone. Publish the dataset and the Space in a run of "
+                "their own, without them."
+            )
+        if self.dataset_license and not self.push_dataset:
+            raise UserError("--dataset_license says nothing without --push_dataset. Add that flag, or leave it out.")
+        if self.dataset_columns and not self.push_dataset:
+            raise UserError("--dataset_columns says nothing without --push_dataset. Add that flag, or leave it out.")
+        if self.push_dataset and self.dataset is None:
+            raise UserError("--push_dataset needs --dataset, the folder that data_prep.py wrote.")
+
+
+@dataclass
+class AppArguments:
+    """Which model the page asks, and where the page is served."""
+
+    model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to serve on; 0.0.0.0 opens it to the network."})
+    port: int = field(default=7860, metadata={"help": "Port to serve on; 0 takes a free one."})
+    max_file_mb: int = field(default=20, metadata={"help": "Largest image file that is accepted, in megabytes."})
+    open_browser: bool = field(default=False, metadata={"help": "Open the page in the browser."})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"--port must lie between 0 and 65535, got {self.port}.")
+        if self.max_file_mb < 1:
+            raise UserError(f"--max_file_mb must be at least 1, got {self.max_file_mb}.")
 
 
 def from_keywords(given: Mapping[str, Any], *groups: type) -> list[Any]:

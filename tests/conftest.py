@@ -103,7 +103,7 @@ def run_sort(*argv):
 
 def run_push(*argv):
     import push_to_hub
-    from memevit.hub.arguments import PushArguments
+    from memevit.arguments import PushArguments
 
     return run_script(push_to_hub, *argv, groups=(PushArguments,))
 

@@ -134,7 +134,7 @@ def _job(
 
 
 def _evaluate(work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.Outcome]) -> dict[str, Any]:
-    """Write predictions.csv and the learning curves, and return the sections of results.json."""
+    """Write predictions.csv and the figures, and return the sections of results.json."""
     main, model = planned[0], outcomes[runs.MODEL]
     seeds = {str(one.seed): outcomes[one.name].logits["test"] for one in planned if one.kind != runs.FOLD}
     folds = {
@@ -153,5 +153,6 @@ def _evaluate(work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.
         seeds=seeds if len(seeds) > 1 else None,
         folds=folds,
     )
-    plots.draw(work_dir, model.history, best_step=model.training["best_step"])
-    return sections | {"training": model.training, "history": model.history}
+    sections |= {"training": model.training, "history": model.history}
+    plots.draw_figures(work_dir, sections)
+    return sections
