@@ -182,7 +182,7 @@ def test_a_picture_that_has_gone_is_named(tmp_path, capsys, prepared, tiny_backb
     next((tmp_path / "data" / "test" / "moss").iterdir()).unlink()
     argv = ("--dataset", tmp_path / "data", "--output_dir", tmp_path / "model", "--use_cpu")
     assert run_finetune(*argv, "--model_name_or_path", tiny_backbone) == 2
-    assert "1 of 120 pictures are gone" in said(capsys)[0]
+    assert "1 of 120 images are missing" in said(capsys)[0]
 
 
 def test_a_finished_model_is_not_trained_over(trained, capsys, prepared, tiny_backbone):

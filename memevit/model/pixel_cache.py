@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
