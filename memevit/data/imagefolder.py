@@ -19,8 +19,8 @@ from memevit.data.ingest import Scan
 from memevit.data.layout import Layout, SourceFile
 from memevit.errors import UserError
 from memevit.manifest import Row
+from memevit.results import CARD_FILE
 
-CARD_FILE = "README.md"
 SHEET_FILE = "contact_sheet.jpg"
 STAGING = "staging"
 _AHEAD_PER_THREAD = 32

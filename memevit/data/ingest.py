@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from memevit import decoding, pixels
-from memevit.data import hashes, metadata_free
+from memevit.data import hashes, keypoints, metadata_free
 from memevit.data.layout import SourceFile
 from memevit.errors import UserError
 from memevit.files import CHUNK_BYTES, explained_disk_errors
@@ -29,7 +29,8 @@ class Scan:
     """What decoding one source file showed.
 
     `problem` is empty for a usable picture; then `stored` names its file in the staging folder, `pixel_digest` is that
-    of its RGB pixels at stored size and `codes` are perceptual hashes (see `hashes`).
+    of its RGB pixels at stored size and `codes` are perceptual hashes (see `hashes`), `features`
+    local ones (see `keypoints`).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Scan:
     notes: str = ""
     pixel_digest: bytes = b""
     codes: tuple[int, ...] = ()
+    features: bytes = b""
     stored: str = ""
 
 
@@ -148,7 +150,7 @@ def _store(scan: Scan, decoded: DecodedImage, path: Path, staging_dir: Path, max
         image.save(neighbour, "PNG", compress_level=3)
     neighbour.replace(staging_dir / scan.stored)
     scan.pixel_digest = hashlib.sha256(b"%dx%d" % image.size + pixel_bytes).digest()
-    scan.codes = hashes.codes(image)
+    scan.codes, scan.features = hashes.codes(image), keypoints.describe(image)
 
 
 def shrink(decoded: DecodedImage, max_side: int) -> Image.Image:

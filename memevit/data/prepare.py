@@ -149,7 +149,7 @@ def _build(
     seen, seen_found = [scans[p] for p in usable], [found[p] for p in usable]
     relations = duplicates.relate(seen, staging_dir, n_processes=n_processes)
     for scan in seen:
-        scan.codes = ()  # Done with, and they take as much room as all the rest of it.
+        scan.codes, scan.features = (), b""  # Done with, and they take as much room as all the rest of it.
     keys = conflicts.group_keys(seen, seen_found, relations, settings.group_column)
     without_orders = conflicts.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
     split_of, moved, made_by = _split(seen, seen_found, without_orders, keys, settings)
