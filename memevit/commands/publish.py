@@ -20,6 +20,8 @@ from memevit.hub.remote import MAIN, Hub, Repository
 from memevit.hub.upload import UploadFolders
 
 if TYPE_CHECKING:
+    import datasets
+
     from memevit.model.classifier import Classifier
 
 logger = logging.getLogger(__name__)
@@ -149,10 +151,10 @@ def _reference(args: PushArguments, classifier: "Classifier", folder: Path) -> c
     if args.dataset is None:
         paths = checks.drawn_images(folder)
     else:
-        data = prepared.load(args.dataset)
-        if data.fingerprint != (results.read(args.model).get("data") or {}).get("fingerprint"):
+        fingerprint = prepared.read_prep(args.dataset)["fingerprint"]
+        if fingerprint != (results.read(args.model).get("data") or {}).get("fingerprint"):
             raise UserError(f"{args.model} was trained on other data than {args.dataset}. Name its own --dataset.")
-        paths = checks.some_of(data.by_name["test"].paths)
+        paths = checks.some_of(_paths(prepared.load(args.dataset)["test"]))
     reference = checks.Reference.of(classifier.class_names, list(classifier.classify(paths)))
     if args.dataset is not None:
         recorded = predictions.read(args.model)
@@ -169,8 +171,10 @@ def _examples(args: PushArguments, classifier: "Classifier", folder: Path) -> li
     if examples.fits(classifier.class_names):
         paths = examples.draw_examples(folder)
     elif args.dataset and model_page.may_be_shown(args.dataset_license or _recorded_license(args.dataset)):
-        test = prepared.load(args.dataset).by_name["test"]
-        paths = model_page.copy_examples(test.paths, test.labels, classifier.class_names, folder, n=N_EXAMPLES)
+        test = prepared.load(args.dataset)["test"]
+        paths = model_page.copy_examples(
+            _paths(test), test["label"][:], test.features["label"].names, folder, n=N_EXAMPLES
+        )
     else:
         return []
     return [
@@ -178,6 +182,10 @@ def _examples(args: PushArguments, classifier: "Classifier", folder: Path) -> li
         for one in classifier.classify(paths[:N_EXAMPLES])
         if one.probabilities is not None
     ]
+
+
+def _paths(split: "datasets.Dataset") -> list[Path]:
+    return [Path(path) for path in prepared.paths_of(split)]
 
 
 def _recorded_license(dataset_dir: Path) -> str | None:

@@ -318,11 +318,11 @@ def code(text: object) -> str:
 
 
 def identifier(text: object) -> str:
-    r"""A licence or another identifier as it is; anything else as `plain` text.
+    """A licence or another identifier as it is; anything else as `plain` text.
 
     Example:
-        >>> identifier("cc-by-4.0"), identifier("[x](y)")[:2]
-        ('cc-by-4.0', '\\\\[')
+        >>> identifier("cc-by-4.0"), identifier("a<b")
+        ('cc-by-4.0', 'a&lt;b')
     """
     return str(text) if _IDENTIFIER.fullmatch(str(text)) else plain(text)
 
