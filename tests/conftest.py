@@ -88,8 +88,8 @@ def run_data_prep(*argv):
 
 def run_finetune(*argv):
     import finetune_vit
-    from memevit.arguments import ModelArguments, RunArguments
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
+    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+    from memevit.model.recipe import FineTuningArguments
 
     return run_script(finetune_vit, *argv, groups=(ModelArguments, RecipeArguments, RunArguments, FineTuningArguments))
 

@@ -14,9 +14,9 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from memevit import checkpoint
+from memevit import checkpoint, decoding
 from memevit.errors import UserError
-from memevit.model import backbone, decoding, layers
+from memevit.model import backbone, layers
 from memevit.model.forward import ForwardPass, Outputs, forward
 from memevit.model.processor import Processor
 
