@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from memevit import PROJECT_URL, results
 from memevit.arguments import PushArguments
 from memevit.data import dataset as prepared
-from memevit.data import summary
+from memevit.data import dataset_card
 from memevit.data.sample import examples
 from memevit.errors import UserError
 from memevit.evaluation import plots, predictions
@@ -49,8 +49,12 @@ def publish_model(args: PushArguments) -> None:
         shown = _examples(args, classifier, uploads.new("examples"))
         data_files, space_files = {}, {}
         if data_license:
-            text = summary.card(prepared.read_prep(args.dataset), license_id=data_license)
-            text = dataset_page.card_with_use(text, repo_id=args.data_repo_id, model_id=args.repo_id)
+            text = dataset_card.render(
+                prepared.read_prep(args.dataset),
+                license_id=data_license,
+                repo_id=args.data_repo_id,
+                model_id=args.repo_id,
+            )
             data_files = upload.dataset_files(
                 uploads, args.dataset, text, repo_id=args.data_repo_id, columns=args.dataset_columns
             )
