@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("data", "model", "evaluation", "hub")
+ROOMS = ("data", "model", "evaluation", "sorting", "hub")
 TORCH = {"torch", "torchvision"}
 
 
@@ -60,7 +60,7 @@ def test_the_bottom_imports_no_room():
             assert not any(name.startswith(f"memevit.{room}") for room in ROOMS), (path, name)
 
 
-@pytest.mark.parametrize("room", ["data", "evaluation", "hub", ""])
+@pytest.mark.parametrize("room", ["data", "evaluation", "sorting", "hub", ""])
 def test_only_the_model_room_imports_torch(room):
     paths = files_of(room) if room else BOTTOM
     for path in paths:
