@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from memevit import cores
+from memevit import cores, labels
 from memevit.errors import Interrupted, UserError
-from memevit.sorting import inputs, processes, rows, summary
+from memevit.sorting import inputs, processes, rows, summary, watch
 from memevit.sorting import undo as undoing
 from memevit.sorting.contact_sheet import ContactSheets
 from memevit.sorting.placement import Placer, open_placer
@@ -119,7 +119,11 @@ def sort(options: Options, paths: list[str], load: Callable[[], Classifier], tea
         if team is not None:
             n_ahead = _N_AHEAD_PER_PROCESS * _n_processes(options, team) + 4 * options.batch_size
             classify = processes.shared(shared_folder, team.n, classify, block=options.batch_size, n_ahead=n_ahead)
-        _Run(options, paths, classifier.class_names, classify, placer).run()
+        run = _Run(options, paths, classifier.class_names, classify, placer)
+        run.run()
+        if team is not None:
+            processes.wait_for_others(shared_folder, team.n)
+    run.require_all_filed()
 
 
 def _require_other_folder(options: Options, paths: list[str]) -> None:
@@ -211,7 +215,10 @@ class _Run:
             finally:
                 bar.close()
                 self._say_summary()
-        if n := sorter.counts.n_failed:
+
+    def require_all_filed(self) -> None:
+        """Raise a `UserError` if an image could not be filed."""
+        if n := self._counts.n_failed:
             raise UserError(
                 f"{summary.plural(n, 'image')} could not be filed and {'is' if n == 1 else 'are'} where "
                 f"{'it was' if n == 1 else 'they were'}; the rows (--output) say why. The same command tries again."
@@ -223,8 +230,8 @@ class _Run:
         return inputs.find(self._paths, stdin=getattr(sys.stdin, "buffer", None), left_out=left_out)
 
     def _watch(self, sorter: Sorter) -> None:
-        arrivals = Arrivals(self._inputs)
-        sorter.postpone = lambda row, path: row["label"] == "unreadable" and arrivals.again(path)
+        arrivals = Arrivals(self._inputs, interval_s=watch.INTERVAL_S, settled_s=watch.SETTLED_S)
+        sorter.postpone = lambda row, path: row["label"] == labels.UNREADABLE and arrivals.again(path)
         logger.info("Watching %s; stop with Ctrl-C", self._options.watch)
         with contextlib.suppress(KeyboardInterrupt, Interrupted):
             for batch in arrivals.batches():

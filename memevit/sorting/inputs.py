@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import itertools
 import os
 import sqlite3
 import stat
@@ -151,7 +152,7 @@ def _sorted_names(folder: str) -> Iterator[Iterable[str]]:
     """Names in `folder` without hidden ones, in order; those of a very large folder are sorted outside of memory."""
     with os.scandir(folder) as entries, contextlib.ExitStack() as stack:
         names = (entry.name for entry in entries if not entry.name.startswith("."))
-        first = [name for name, _ in zip(names, range(_MAX_NAMES_IN_MEMORY), strict=False)]
+        first = list(itertools.islice(names, _MAX_NAMES_IN_MEMORY))
         if len(first) < _MAX_NAMES_IN_MEMORY:
             yield sorted(first)
             return

@@ -33,6 +33,7 @@ def serve(folder: Path, rank: int, classify: ClassifyRows) -> None:
         for row in classify(_listed(_list_file(folder, rank))):
             file.write(json.dumps(row) + "\n")
             file.flush()
+    _done_file(folder, rank).touch()
 
 
 def _listed(path: Path) -> Iterator[Path]:
@@ -125,12 +126,23 @@ class _Lists:
                 file.close()
 
 
+def wait_for_others(folder: Path, n_processes: int) -> None:
+    """Return when all other processes need `folder` no more."""
+    for rank in range(1, n_processes):
+        while not _done_file(folder, rank).exists():
+            time.sleep(_PAUSE_S)
+
+
 def _list_file(folder: Path, rank: int) -> Path:
     return folder / f"paths-{rank}"
 
 
 def _rows_file(folder: Path, rank: int) -> Path:
     return folder / f"rows-{rank}"
+
+
+def _done_file(folder: Path, rank: int) -> Path:
+    return folder / f"done-{rank}"
 
 
 def _tail(path: Path) -> Iterator[str]:
