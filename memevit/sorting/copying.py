@@ -169,11 +169,10 @@ def sync_folder(folder: Path) -> None:
 def is_same_content(one: Path, other: Path) -> bool:
     """Whether two files hold the same bytes; False where one can't be read."""
     try:
+        if os.path.samefile(one, other):
+            return True
         with one.open("rb", buffering=0) as first, other.open("rb", buffering=0) as second:
-            status, second_status = os.fstat(first.fileno()), os.fstat(second.fileno())
-            if os.path.samestat(status, second_status):
-                return True
-            if status.st_size != second_status.st_size:
+            if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
                 return False
             while True:
                 piece, second_piece = first.read(1 << 20), second.read(1 << 20)
