@@ -213,6 +213,7 @@ class _Run:
                 else:
                     self._watch(sorter)
             finally:
+                bar.set_postfix_str(summary.running(self._counts.labels))
                 bar.close()
                 self._say_summary()
 

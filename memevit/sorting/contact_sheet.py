@@ -1,4 +1,4 @@
-"""An image per label with thumbnails to look at: those that the model is least sure of, and some of the others."""
+"""An image per label with thumbnails to look at: those that the model is least certain of, and some of the others."""
 
 import heapq
 import random
@@ -11,7 +11,7 @@ from memevit import escape, labels, pixels
 from memevit.sorting.folders import folder_names, safe_name
 from memevit.sorting.rows import Row
 
-N_LEAST_SURE = 24
+N_LEAST_CERTAIN = 24
 N_OTHERS = 24
 MAX_SHEETS = 200
 _COLUMNS = 8
@@ -51,21 +51,21 @@ class ContactSheets:
 
 
 class _Chosen:
-    """The least sure images of one label and a sample of the others."""
+    """The least certain images of one label and a sample of the others."""
 
     def __init__(self) -> None:
         self.n = 0
-        self._least_sure: list[tuple[float, int, Path]] = []  # A heap whose first entry is the surest of them.
+        self._least_certain: list[tuple[float, int, Path]] = []  # A heap whose first entry is the surest of them.
         self._sample: list[tuple[float, int, Path]] = []
         self._n_left = 0
 
     def add(self, confidence: float, path: Path, chance: random.Random) -> None:
         self.n += 1
         entry = (-confidence, self.n, path)
-        if len(self._least_sure) < N_LEAST_SURE:
-            heapq.heappush(self._least_sure, entry)
+        if len(self._least_certain) < N_LEAST_CERTAIN:
+            heapq.heappush(self._least_certain, entry)
             return
-        entry = heapq.heappushpop(self._least_sure, entry)
+        entry = heapq.heappushpop(self._least_certain, entry)
         self._n_left += 1  # Reservoir sampling of those that are left.
         if len(self._sample) < N_OTHERS:
             self._sample.append(entry)
@@ -74,17 +74,19 @@ class _Chosen:
 
     def draw(self, label: str) -> Image.Image:
         """The sheet."""
-        least_sure = sorted(self._least_sure, reverse=True)
-        sections = [("least sure", least_sure), ("some of the others", sorted(self._sample, reverse=True))]
-        sections = [(title, tiles) for title, tiles in sections if tiles]
+        least_certain = sorted(self._least_certain, reverse=True)
+        others = sorted(self._sample, reverse=True)
+        name = escape.terminal(label)
+        sections = [(f"{name}: the {len(least_certain)} least certain of {self.n:,} images", least_certain)]
+        if others:
+            sections.append((f"{name}: {len(others)} of the others, at random", others))
         step = _TILE_PX + _CAPTION_PX + _GAP_PX
         heights = [_TITLE_PX + -(-len(tiles) // _COLUMNS) * step for _, tiles in sections]
         width = _GAP_PX + _COLUMNS * (_TILE_PX + _GAP_PX)
         sheet = Image.new("RGB", (width, _GAP_PX + sum(heights)), _PAPER)
         pen, top = ImageDraw.Draw(sheet), 0
         for (title, tiles), height in zip(sections, heights, strict=True):
-            text = f"{escape.terminal(label)}: {self.n:,} images, {len(tiles)} {title}"
-            pen.text((_GAP_PX, top + 10), text, fill=_INK, font=ImageFont.load_default(size=18))
+            pen.text((_GAP_PX, top + 10), title, fill=_INK, font=ImageFont.load_default(size=18))
             for number, (negative, _, path) in enumerate(tiles):
                 row, column = divmod(number, _COLUMNS)
                 at = (_GAP_PX + column * (_TILE_PX + _GAP_PX), top + _TITLE_PX + row * step)

@@ -38,7 +38,7 @@ class Counts:
     def add(self, row: Row) -> None:
         """Count the label of a row, and why it is unreadable."""
         self.labels[row["label"]] += 1
-        if row["label"] == labels.UNREADABLE:
+        if row["label"] == labels.UNREADABLE and row["reason"] != ALREADY_FILED:
             self.problems[_kind_of(row["reason"])] += 1
 
 
