@@ -148,9 +148,9 @@ def _placer(options: Options, paths: list[str], classifier: Classifier, stack: c
 def _row_maker(
     options: Options, classifier: Classifier, team: Team | None
 ) -> Callable[[Iterable[Path]], Iterator[Row]]:
-    more = {"frames": options.frames} if options.frames > 1 else {}
+    more: dict[str, Any] = {"n_frames": options.frames} if options.frames > 1 else {}
     if options.fast:
-        more["fast"] = True
+        more["is_fast"] = True
 
     def classify(paths: Iterable[Path]) -> Iterator[Row]:
         found = classifier.classify(

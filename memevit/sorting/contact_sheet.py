@@ -101,7 +101,7 @@ def _draw_tile(
     left, top = at
     pen.rectangle((left, top, left + _TILE_PX - 1, top + _TILE_PX - 1), fill=_DULL)
     try:
-        small = pixels.load_picture(path, at_least_px=2 * _TILE_PX).image
+        small = pixels.decode(path, at_least_px=2 * _TILE_PX).image
     except pixels.UnreadableImageError:  # It has gone meanwhile.
         small = None
     if small is not None:
