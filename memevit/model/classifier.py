@@ -53,6 +53,11 @@ class Classifier:
         self._run = ForwardPass(self._model, normalise=self._processor.normalise)
         self.class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the model sees."""
+        return self._processor.size
+
     @classmethod
     def load(cls, model_dir: str | Path, *, device: torch.device | None = None) -> "Classifier":
         """Load a model folder.
