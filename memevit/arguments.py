@@ -202,6 +202,9 @@ class SortArguments:
     watch: Path | None = field(
         default=None, metadata={"help": "Folder whose files are filed as they arrive, until Ctrl-C."}
     )
+    unknown: bool = field(
+        default=True, metadata={"help": "Label images `unknown` that are like no class, if the model can tell."}
+    )
     min_probability: float = field(
         default=0.0, metadata={"help": "Images whose class is less probable are labelled `unsure`."}
     )
