@@ -15,9 +15,10 @@ _BLOCK = re.compile(r"block_(\d+)")
 
 
 def head_names(model: nn.Module) -> list[str]:
-    """Names of the linear layers outside of the blocks that have one output per class, the likeliest head first.
+    """Names of the linear layers that give the logits.
 
-    Most networks have one; DeiT with a teacher has two, whose logits are averaged.
+    Most networks have one; DeiT with a teacher has two, whose logits are averaged. None if there is no linear layer
+    with one output per class outside of the blocks.
     """
     n_classes = model.config.num_labels
     names = [
@@ -26,10 +27,12 @@ def head_names(model: nn.Module) -> list[str]:
         if isinstance(layer, nn.Linear) and layer.out_features == n_classes
     ]
     if "classifier" in names:
-        return ["classifier", *(name for name in names if name != "classifier" and "." not in name)]
+        return ["classifier"]
+    if on_top := [name for name in names if "." not in name]:
+        return on_top
     blocks = tuple(f"{name}." for name in block_names(model))
     outside = [name for name in names if not name.startswith(blocks)] if blocks else names
-    return outside[::-1]
+    return outside[-1:]
 
 
 def block_names(model: nn.Module) -> list[str]:
