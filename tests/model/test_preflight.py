@@ -315,7 +315,7 @@ def test_half_precision_trains_and_reports_what_the_model_says_in_full(tmp_path,
         (("--time_limit", 1e-6), "Give more minutes"),
         (("--seeds", 1, 1), "--seeds names a seed twice: 1 1."),
         (("--report_to", "tensorbord"), "--report_to knows no 'tensorbord'. Choose tensorboard, trackio or none."),
-        (("--folds",), "has no folds; one is tested, one chooses the checkpoint, and at least one trains."),
+        (("--folds",), "has no folds; one is tested, one selects the checkpoint, and at least one trains."),
     ],
 )
 def test_wrong_options_are_told_in_a_sentence(tmp_path, prepared, tiny_backbone, capsys, argv, message):
