@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 FINAL = "final"  # The input of the head.
 _BLOCK = re.compile(r"block_(\d+)")
@@ -92,6 +93,11 @@ def pooled(hidden: torch.Tensor, n_prefix: int) -> torch.Tensor:
 
     Returns:
         The class token next to the mean of the patch tokens, d = 2 D; the mean alone, d = D, without a class token.
+
+    Example:
+        >>> tokens = torch.tensor([[[9.0], [1.0], [3.0]]])
+        >>> pooled(tokens, 1).tolist(), pooled(tokens[:, 1:], 0).tolist()
+        ([[9.0, 2.0]], [[2.0]])
     """
     if hidden.ndim == 4:
         return hidden.mean(dim=(2, 3))
@@ -112,42 +118,44 @@ class FeatureTap:
 
     def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
         self.layers = list(layers)
-        self._seen = threading.local()
-        self._handles = []
-        blocks, n_prefix = block_names(model), n_prefix_tokens(model)
-        for layer in self.layers:
-            if layer == FINAL:
-                heads = head_names(model)
-                if not heads:
-                    raise ValueError(f"{type(model).__name__} has no linear head")
-                hook = model.get_submodule(heads[0]).register_forward_pre_hook(
-                    lambda _, inputs, name=layer: self._keep(name, inputs[0].flatten(1))
-                )
-            else:
-                found = _BLOCK.fullmatch(layer)
-                if not found or not 1 <= int(found[1]) <= len(blocks):
-                    raise ValueError(f"{type(model).__name__} has {len(blocks)} blocks and no layer {layer!r}")
-                hook = model.get_submodule(blocks[int(found[1]) - 1]).register_forward_hook(
-                    lambda _, inputs, output, name=layer: self._keep(
-                        name, pooled(output if isinstance(output, torch.Tensor) else output[0], n_prefix)
-                    )
-                )
-            self._handles.append(hook)
+        self._seen = threading.local()  # Two threads may share the model.
+        self._blocks = block_names(model) if any(layer != FINAL for layer in layers) else []
+        self._n_prefix = n_prefix_tokens(model)
+        modules = [self._module(model, layer) for layer in self.layers]
+        self._hooks = [self._hook(module, layer) for module, layer in zip(modules, self.layers, strict=True)]
 
-    def _keep(self, name: str, features: torch.Tensor) -> None:
+    def _module(self, model: nn.Module, layer: str) -> nn.Module:
+        if layer == FINAL and (heads := head_names(model)):
+            return model.get_submodule(heads[0])
+        number = _BLOCK.fullmatch(layer)
+        if not number or not 1 <= int(number[1]) <= len(self._blocks):
+            last = len(self._blocks)
+            raise ValueError(f"no layer {layer!r}; the model has {FINAL} and block_1 to block_{last}")
+        return model.get_submodule(self._blocks[int(number[1]) - 1])
+
+    def _hook(self, module: nn.Module, layer: str) -> RemovableHandle:
+        if layer == FINAL:
+            return module.register_forward_pre_hook(lambda _, inputs: self._keep(layer, inputs[0].flatten(1)))
+        return module.register_forward_hook(
+            lambda _module, _inputs, output: self._keep(
+                layer, pooled(output[0] if isinstance(output, tuple) else output, self._n_prefix)
+            )
+        )
+
+    def _keep(self, layer: str, features: torch.Tensor) -> None:
         if not hasattr(self._seen, "by_layer"):
             self._seen.by_layer = {}
-        self._seen.by_layer[name] = features.detach().float()
+        self._seen.by_layer[layer] = features.detach().float()
 
     def take(self) -> dict[str, torch.Tensor]:
         """[B, d] float32 features by layer of the last forward pass in this thread, on the device of the model."""
-        found, self._seen.by_layer = self._seen.by_layer, {}
+        found, self._seen.by_layer = getattr(self._seen, "by_layer", {}), {}
         return {layer: found[layer] for layer in self.layers}
 
     def close(self) -> None:
         """Remove the hooks."""
-        for handle in self._handles:
-            handle.remove()
+        for hook in self._hooks:
+            hook.remove()
 
     def __enter__(self) -> "FeatureTap":
         return self
