@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memevit import cli
-from memevit.arguments import ModelArguments, RunArguments
+from memevit.arguments import ModelArguments, OpenSetArguments, RunArguments
 from memevit.data import dataset
 
 if TYPE_CHECKING:
@@ -33,11 +33,15 @@ def argument_groups() -> tuple[type, ...]:
         dataset.require_prepared(Path(given))
     from memevit.model.recipe import FineTuningArguments, RecipeArguments
 
-    return ModelArguments, RecipeArguments, RunArguments, FineTuningArguments
+    return ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments
 
 
 def main(
-    model_args: ModelArguments, recipe_args: "RecipeArguments", run_args: RunArguments, args: "FineTuningArguments"
+    model_args: ModelArguments,
+    recipe_args: "RecipeArguments",
+    run_args: RunArguments,
+    open_set_args: OpenSetArguments,
+    args: "FineTuningArguments",
 ) -> None:
     """Train, select the best checkpoint on validation, read the test split once, and write the model folder."""
     # Trainer and metrics take seconds to import, and --help needs neither.
@@ -45,7 +49,7 @@ def main(
 
     if args.process_index:
         logging.disable(logging.INFO)  # The first process speaks for all.
-    if done := finetune.run(model_args, recipe_args, run_args, args):
+    if done := finetune.run(model_args, recipe_args, run_args, open_set_args, args):
         logger.info("%s", done)
         logger.info("The model is in %s", done.output_dir)
 

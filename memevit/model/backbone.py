@@ -110,6 +110,37 @@ def load_for_training(
     return model, resolution.whole_square(image_processor, side)
 
 
+def load_trained(model_dir: Path, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Model and image processor of a folder with an image classification checkpoint.
+
+    Args:
+        model_dir: the folder.
+        trust_remote_code: run the code that comes with it.
+
+    Raises:
+        UserError: `model_dir` holds no trained model.
+    """
+    if not (model_dir / "config.json").is_file():
+        raise UserError(f"{model_dir} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
+    try:
+        with quiet():
+            model, found = AutoModelForImageClassification.from_pretrained(
+                model_dir, local_files_only=True, output_loading_info=True, trust_remote_code=trust_remote_code
+            )
+        image_processor = AutoImageProcessor.from_pretrained(
+            model_dir, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # A damaged checkpoint can raise anything, from OSError to SafetensorError.
+        raise UserError(
+            f"The model in {model_dir} can't be loaded: {error}. Train again or restore the files."
+        ) from error
+    if f"{layers.head_name(model)}.weight" in found["missing_keys"]:
+        raise UserError(
+            f"{model_dir} holds a backbone without a head for classes. Train it with finetune_vit.py first."
+        )
+    return model.eval(), image_processor
+
+
 def _set_classes(config: PreTrainedConfig, class_names: list[str]) -> None:
     id2label, label2id = label_maps(class_names)
     config.num_labels = len(class_names)
