@@ -2,6 +2,7 @@
 
 import logging
 import random
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers import TrainingArguments
 
-from memevit.arguments import OpenSetArguments
+from memevit import results
+from memevit.arguments import ModelArguments, OpenSetArguments
+from memevit.data import dataset as prepared
 from memevit.data.sample import unrelated
 from memevit.errors import UserError
-from memevit.evaluation import calibration, known_scores
+from memevit.evaluation import calibration, known_scores, measure, plots
 from memevit.evaluation.known_scores import Known, Unknown
-from memevit.model import backbone, open_set
+from memevit.hub import model_page
+from memevit.model import backbone, folder, open_set, pixel_cache
 from memevit.model.classifier import Classification, Classifier, best_device
 from memevit.model.image_dataset import ImageDataset, image_datasets, paths_of
 from memevit.model.open_set import Seen
@@ -31,13 +36,31 @@ DRAWN = "drawn images of no game"
 N_DRAWN = 120
 _DRAWN_SIZE = (320, 240)
 _MIN_UNKNOWN = 2
+_MAX_NAMED = 5
+_KEPT = (results.RESULTS_FILE, plots.CURVES_FILE)  # Of the model that is calibrated.
 _ROUNDING = 1e-3  # Of logits that were computed in another way.
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """What came of it: calibrated `logits` [n, C] and `decisions` by split, and the sections of results.json."""
+class Evaluated:
+    """A finished model: its folder, the sections of its results.json, and the table that is printed."""
 
+    output_dir: Path
+    sections: dict[str, Any]
+    table: str
+
+    def __str__(self) -> str:
+        return self.table
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What came of it: calibrated `logits` [n, C] and `decisions` by split, and the sections of results.json.
+
+    `class_names` are in the order of the logits.
+    """
+
+    class_names: list[str]
     logits: dict[str, np.ndarray]
     decisions: dict[str, list[Decision]]
     sections: dict[str, Any]
@@ -115,7 +138,70 @@ def finish(
     }  # fmt: skip
     logger.info("%s", known_scores.line(sections["open_set"]))
     logits = {name: seen[name].logits for name in decisions}
-    return Calibrated(logits, decisions, sections)
+    return Calibrated(class_names, logits, decisions, sections)
+
+
+def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingArguments) -> Evaluated | None:
+    """Calibrate the trained model at `--model_name_or_path` without training; the result goes to `--output_dir`.
+
+    It is called by all processes, of which the first does the work and returns the results.
+
+    Args:
+        model_args: which model, and the dataset that it was trained on.
+        settings: of the calibration.
+        args: of the Trainer: where the result goes, and sizes of batches.
+
+    Raises:
+        UserError: there is no such model, or the dataset has other classes.
+    """
+    if not model_args.model_name_or_path:
+        raise UserError("--calibrate_only needs a trained model. Name it with --model_name_or_path.")
+    source = model_args.model_name_or_path
+    splits = prepared.load(model_args.dataset)
+    trust_remote_code = model_args.trust_remote_code
+    model, image_processor = backbone.load_trained(source, trust_remote_code=trust_remote_code)
+    require_same_classes(list(model.config.id2label.values()), splits["train"].features["label"].names)
+    fingerprint = prepared.read_prep(model_args.dataset)["fingerprint"]
+    record = folder.describe_run(vars(model_args) | vars(settings), args, fingerprint=fingerprint)
+    output_dir = Path(args.output_dir)
+    with folder.begun(output_dir, record, args, overwrite=model_args.overwrite) as work_dir:
+        if args.process_index:
+            return None
+        model.float().save_pretrained(work_dir)
+        image_processor.save_pretrained(work_dir)
+        for name in _KEPT:
+            if (Path(source) / name).is_file():
+                shutil.copyfile(Path(source) / name, work_dir / name)
+        cache_dir = pixel_cache.folder_of(model_args.dataset) if model_args.pixel_cache else None
+        found = finish(
+            work_dir, splits, settings, cache_dir=cache_dir, batch_size=args.per_device_eval_batch_size,
+            n_workers=args.dataloader_num_workers, device=args.device, trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        columns = [found.class_names.index(name) for name in splits["train"].features["label"].names]
+        logits = {split: own[:, columns] for split, own in found.logits.items()}
+        sections = measure.record(work_dir, splits, logits, seed=args.seed, decided=found.decided) | found.sections
+        results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))
+        model_page.write(work_dir)
+    return Evaluated(output_dir, sections, measure.table(sections))
+
+
+def require_same_classes(class_names: Sequence[str], in_dataset: Sequence[str]) -> None:
+    """See that a model and a dataset are about the same classes, in whatever order.
+
+    Raises:
+        UserError: they are not.
+    """
+    only_model, only_data = sorted(set(class_names) - set(in_dataset)), sorted(set(in_dataset) - set(class_names))
+    if only_model or only_data:
+        raise UserError(
+            f"The model and the dataset have different classes ({_listed(only_model)} only in the model, "
+            f"{_listed(only_data)} only in the dataset). Name the dataset that the model was trained on."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more if names else "none"
 
 
 def _folded_before(model: torch.nn.Module) -> float:
@@ -140,12 +226,7 @@ def _observe(
 ) -> dict[str, Seen]:
     """What the model computes for each split, with the labels of the model; for training images if not too many."""
     names = splits["train"].features["label"].names
-    if set(names) != set(class_names):
-        only_model, only_data = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
-        raise UserError(
-            f"The model and the dataset have different classes (only the model: {only_model}, only the dataset: "
-            f"{only_data}). Name the dataset that the model was trained on."
-        )
+    require_same_classes(class_names, names)
     label_of = np.array([class_names.index(name) for name in names])
     processor = Processor.of(image_processor)
     images = image_datasets(splits, processor, None, seed=0, cache_dir=cache_dir)
@@ -181,12 +262,12 @@ def _unknown(classifier: Classifier, folders: Sequence[Path], *, batch_size: int
     rng = random.Random(0)
     drawn = [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
     found = [_scored(DRAWN, classifier.classify_images(drawn))]
-    for folder in folders:
-        paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    for source in folders:
+        paths = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
         answers = [one for one in classifier.classify(paths, batch_size=batch_size) if one.probabilities is not None]
         if len(answers) < _MIN_UNKNOWN:
-            raise UserError(f"{folder} holds {len(answers)} readable images. Name a folder of images, or leave it out.")
-        found.append(_scored(folder.name, answers, is_near=True))
+            raise UserError(f"{source} holds {len(answers)} readable images. Name a folder of images, or leave it out.")
+        found.append(_scored(source.name, answers, is_near=True))
     return found
 
 

@@ -1,13 +1,13 @@
 """Fine-tune a backbone on a prepared dataset, evaluate it, and write the model folder."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memevit import files, results
 from memevit.arguments import ModelArguments, OpenSetArguments, RunArguments, from_keywords
 from memevit.commands import calibrate
+from memevit.commands.calibrate import Evaluated
 from memevit.data import dataset as prepared
 from memevit.evaluation import measure, metrics, plots
 from memevit.hub import model_page
@@ -28,21 +28,9 @@ from memevit.model.recipe import FineTuningArguments, RecipeArguments
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FineTuned:
-    """A finished fine-tuning: the model folder, the sections of its results.json, and the table that is printed."""
-
-    output_dir: Path
-    sections: dict[str, Any]
-    table: str
-
-    def __str__(self) -> str:
-        return self.table
-
-
 def finetune(
     dataset: str | Path, output_dir: str | Path, backbone: str | Path | None = None, **training_arguments: Any
-) -> FineTuned | None:
+) -> Evaluated | None:
     """Fine-tune `backbone` on `dataset`, as finetune_vit.py does.
 
     Args:
@@ -80,7 +68,7 @@ def run(
     run_args: RunArguments,
     open_set_args: OpenSetArguments,
     args: FineTuningArguments,
-) -> FineTuned | None:
+) -> Evaluated | None:
     """Load, train, evaluate, write: see `finetune`; called by all processes, of which the first returns the results."""
     progress.require_reporters(args.report_to)
     training.require_optimizer(args)
@@ -121,7 +109,7 @@ def run(
             sections = _evaluate(work_dir, planned, outcomes, calibrated) | calibrated.sections
             results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))
             model_page.write(work_dir)
-    return FineTuned(model_dir, sections, measure.table(sections))
+    return Evaluated(model_dir, sections, measure.table(sections))
 
 
 def _job(

@@ -110,34 +110,34 @@ def load_for_training(
     return model, resolution.whole_square(image_processor, side)
 
 
-def load_trained(model_dir: Path, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """Model and image processor of a folder with an image classification checkpoint.
+def load_trained(
+    name_or_path: str | Path, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Model and image processor of an image classification checkpoint.
 
     Args:
-        model_dir: the folder.
+        name_or_path: a folder; or a Hub id, given as text.
         trust_remote_code: run the code that comes with it.
 
     Raises:
-        UserError: `model_dir` holds no trained model.
+        UserError: there is no trained model.
     """
-    if not (model_dir / "config.json").is_file():
-        raise UserError(f"{model_dir} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
+    path, is_folder = Path(name_or_path), Path(name_or_path).exists() or isinstance(name_or_path, Path)
+    if is_folder and not (path / "config.json").is_file():
+        raise UserError(f"{path} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
+    options = {"local_files_only": is_folder, "trust_remote_code": trust_remote_code}
     try:
         with quiet():
             model, found = AutoModelForImageClassification.from_pretrained(
-                model_dir, local_files_only=True, output_loading_info=True, trust_remote_code=trust_remote_code
+                name_or_path, output_loading_info=True, **options
             )
-        image_processor = AutoImageProcessor.from_pretrained(
-            model_dir, local_files_only=True, trust_remote_code=trust_remote_code
-        )
+        image_processor = AutoImageProcessor.from_pretrained(name_or_path, **options)
     except Exception as error:  # A damaged checkpoint can raise anything, from OSError to SafetensorError.
-        raise UserError(
-            f"The model in {model_dir} can't be loaded: {error}. Train again or restore the files."
-        ) from error
+        if not is_folder:
+            raise UserError(_explain(str(name_or_path), error)) from error
+        raise UserError(f"The model in {path} can't be loaded: {error}. Train again or restore the files.") from error
     if f"{layers.head_name(model)}.weight" in found["missing_keys"]:
-        raise UserError(
-            f"{model_dir} holds a backbone without a head for classes. Train it with finetune_vit.py first."
-        )
+        raise UserError(f"{path} holds a backbone without a head for classes. Train it with finetune_vit.py first.")
     return model.eval(), image_processor
 
 
