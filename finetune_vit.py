@@ -9,7 +9,7 @@
 
 Writes model/, an ordinary Transformers checkpoint for pipeline("image-classification"), with predictions.csv
 (validation and test), results.json, run.json, learning_curves.png and README.md (the model card) beside the weights.
-Its probabilities are calibrated; open_set.safetensors lets it answer `unknown`, and known_scores.png shows when it does.
+Its probabilities are calibrated, and open_set.safetensors lets it answer `unknown`, as known_scores.png shows.
 Until it is finished it is called model.partial/; the same command continues there, whatever stopped it. Ctrl-C and
 SIGTERM are answered with a checkpoint and the exit codes 130 and 143. Every flag of Transformers' TrainingArguments
 works; they come last in this list.

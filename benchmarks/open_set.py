@@ -226,14 +226,13 @@ def _seen(
 
 def _head(features: np.ndarray, labels: np.ndarray, indices: Mapping[str, np.ndarray], n_classes: int) -> np.ndarray:
     """[n, C] logits of a linear probe."""
-    rows = torch.from_numpy(features.astype(np.float32))
-    train, validation = indices["train"], indices["validation"]
-    weights = 1 / torch.bincount(torch.from_numpy(labels[train])).float()
+    rows, (train, validation) = features.astype(np.float64), (indices["train"], indices["validation"])
+    counts = np.bincount(labels[train], minlength=n_classes)
     weight, bias = linear_probe.fit(
-        rows[train], labels[train].tolist(), rows[validation], labels[validation].tolist(), n_classes=n_classes,
-        weights=weights / weights.mean(),
+        rows[train], labels[train], rows[validation], labels[validation], n_classes=n_classes,
+        weights=counts.mean() / counts,
     )  # fmt: skip
-    return (rows @ weight.T + bias).numpy().astype(np.float64)
+    return rows @ weight.T + bias
 
 
 def _fine_tuned(
