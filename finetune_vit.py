@@ -20,11 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memevit import cli
+<<<<<<< HEAD
 from memevit.arguments import ModelArguments, OpenSetArguments, RunArguments
+=======
+from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+>>>>>>> main
 from memevit.data import dataset
 
 if TYPE_CHECKING:
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
+    from memevit.model.recipe import FineTuningArguments
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +37,21 @@ def argument_groups() -> tuple[type, ...]:
     """The arguments; the Trainer's import torch, so a wrong `--dataset` is told before."""
     if given := cli.value_of("--dataset"):
         dataset.require_prepared(Path(given))
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
+    from memevit.model.recipe import FineTuningArguments
 
     return ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments
 
 
 def main(
+<<<<<<< HEAD
     model_args: ModelArguments,
     recipe_args: "RecipeArguments",
     run_args: RunArguments,
     open_set_args: OpenSetArguments,
     args: "FineTuningArguments",
+=======
+    model_args: ModelArguments, recipe_args: RecipeArguments, run_args: RunArguments, args: "FineTuningArguments"
+>>>>>>> main
 ) -> None:
     """Train, select the best checkpoint on validation, read the test split once, and write the model folder."""
     # Trainer and metrics take seconds to import, and --help needs neither.

@@ -95,8 +95,13 @@ def run_data_prep(*argv):
 
 def run_finetune(*argv):
     import finetune_vit
+<<<<<<< HEAD
     from memevit.arguments import ModelArguments, OpenSetArguments, RunArguments
     from memevit.model.recipe import FineTuningArguments, RecipeArguments
+=======
+    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+    from memevit.model.recipe import FineTuningArguments
+>>>>>>> main
 
     groups = (ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments)
     return run_script(finetune_vit, *argv, groups=groups)
@@ -111,7 +116,7 @@ def run_sort(*argv):
 
 def run_push(*argv):
     import push_to_hub
-    from memevit.hub.arguments import PushArguments
+    from memevit.arguments import PushArguments
 
     return run_script(push_to_hub, *argv, groups=(PushArguments,))
 

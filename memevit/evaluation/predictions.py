@@ -1,4 +1,4 @@
-"""predictions.csv: what the model said about every validation and test picture."""
+"""predictions.csv: what the model said about every validation and test image."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.special
 
 from memevit import files
 from memevit.errors import UserError
@@ -49,12 +50,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
         >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
         [[0.5, 0.5], [1.0, 0.0]]
     """
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return scipy.special.softmax(logits.astype(np.float64), axis=1)
 
 
 def concatenate(parts: list[Predictions]) -> Predictions:
-    """All pictures of `parts`, which know the same classes, one after the other."""
+    """All images of `parts`, which know the same classes, one after the other."""
     return Predictions(
         class_names=parts[0].class_names,
         paths=[path for part in parts for path in part.paths],
