@@ -20,11 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memevit import cli
-<<<<<<< HEAD
-from memevit.arguments import ModelArguments, OpenSetArguments, RunArguments
-=======
-from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
->>>>>>> main
+from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments
 from memevit.data import dataset
 
 if TYPE_CHECKING:
@@ -43,15 +39,11 @@ def argument_groups() -> tuple[type, ...]:
 
 
 def main(
-<<<<<<< HEAD
     model_args: ModelArguments,
-    recipe_args: "RecipeArguments",
+    recipe_args: RecipeArguments,
     run_args: RunArguments,
     open_set_args: OpenSetArguments,
     args: "FineTuningArguments",
-=======
-    model_args: ModelArguments, recipe_args: RecipeArguments, run_args: RunArguments, args: "FineTuningArguments"
->>>>>>> main
 ) -> None:
     """Train, select the best checkpoint on validation, read the test split once, and write the model folder."""
     # Trainer and metrics take seconds to import, and --help needs neither.

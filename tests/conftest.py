@@ -95,13 +95,8 @@ def run_data_prep(*argv):
 
 def run_finetune(*argv):
     import finetune_vit
-<<<<<<< HEAD
-    from memevit.arguments import ModelArguments, OpenSetArguments, RunArguments
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
-=======
-    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+    from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments
     from memevit.model.recipe import FineTuningArguments
->>>>>>> main
 
     groups = (ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments)
     return run_script(finetune_vit, *argv, groups=groups)

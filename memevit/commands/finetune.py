@@ -5,13 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from memevit import files, results
-<<<<<<< HEAD
-from memevit.arguments import ModelArguments, OpenSetArguments, RunArguments, from_keywords
+from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments, from_keywords
 from memevit.commands import calibrate
 from memevit.commands.calibrate import Evaluated
-=======
-from memevit.arguments import ModelArguments, RecipeArguments, RunArguments, from_keywords
->>>>>>> main
 from memevit.data import dataset as prepared
 from memevit.evaluation import measure, metrics, plots
 from memevit.hub import model_page
@@ -143,15 +139,10 @@ def _job(
     )
 
 
-<<<<<<< HEAD
 def _evaluate(
     work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.Outcome], calibrated: calibrate.Calibrated
 ) -> dict[str, Any]:
-    """Write predictions.csv and the learning curves, and return the sections of results.json."""
-=======
-def _evaluate(work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.Outcome]) -> dict[str, Any]:
     """Write predictions.csv and the figures, and return the sections of results.json."""
->>>>>>> main
     main, model = planned[0], outcomes[runs.MODEL]
     seeds = {str(one.seed): outcomes[one.name].logits["test"] for one in planned if one.kind != runs.FOLD}
     folds = {

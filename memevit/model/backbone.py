@@ -19,6 +19,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging as transformers_logging
 
+from memevit import checkpoint
 from memevit.errors import UserError
 from memevit.labels import label_maps
 from memevit.model import layers, lora, resolution, sharding
@@ -125,6 +126,8 @@ def load_trained(
     path, is_folder = Path(name_or_path), Path(name_or_path).exists() or isinstance(name_or_path, Path)
     if is_folder and not (path / "config.json").is_file():
         raise UserError(f"{path} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
+    if is_folder:
+        checkpoint.check(path)
     options = {"local_files_only": is_folder, "trust_remote_code": trust_remote_code}
     try:
         with quiet():

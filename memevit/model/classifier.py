@@ -15,13 +15,9 @@ from PIL import Image
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from memevit import checkpoint, decoding
+from memevit import decoding
 from memevit.errors import UserError
-<<<<<<< HEAD
-from memevit.model import backbone, decoding
-=======
-from memevit.model import backbone, layers
->>>>>>> main
+from memevit.model import backbone
 from memevit.model.forward import ForwardPass, Outputs, forward
 from memevit.model.processor import Processor
 from memevit.portable.open_set import OpenSet, StaleStatisticsError, probe_image
@@ -92,14 +88,7 @@ class Classifier:
         Raises:
             UserError: `model_dir` holds no trained model, or its statistics are stale.
         """
-<<<<<<< HEAD
         model, image_processor = backbone.load_trained(Path(model_dir))
-=======
-        path = Path(model_dir)
-        if not (path / "config.json").is_file():
-            raise UserError(f"{path} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
-        checkpoint.check(path)
->>>>>>> main
         try:
             statistics = OpenSet.load(model_dir) if answers_unknown else None
             return cls(model.to(device or best_device()), image_processor, statistics)
