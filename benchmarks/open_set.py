@@ -34,10 +34,12 @@ from memevit.model import open_set as fitting
 from memevit.model.processor import Processor
 from memevit.portable import open_set
 from memevit.portable.features import FINAL, FeatureTap, block_names
-from memevit.portable.open_set import LOG_ODDS, MAHALANOBIS
+from memevit.portable.open_set import LOG_ODDS, MAHALANOBIS, MAX_LOGIT
 
 logger = logging.getLogger(__name__)
 
+SHIPPED = "max-logit + final + middle block"  # `memevit.model.open_set.default_score`.
+DETAILED = ("MSP", "max-logit", "energy", "kNN", "Mahalanobis++", SHIPPED)  # Reported by source, with intervals.
 N_NEIGHBOURS = 10
 DEVELOPMENT_GAMES = 3  # So many held-out games, in alphabetical order, choose the score; the others report.
 PAIRS = ((0, 6), (2, 3), (4, 5))  # Games that are known to a model of two, by position.
@@ -57,7 +59,7 @@ class OpenSetArguments:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One split and head each."})
     held_out: list[str] | None = field(default=None, metadata={"help": "Only these held-out games; all if None."})
     pairs: bool = field(default=True, metadata={"help": "Also models that know two games."})
-    n_resamples: int = field(default=300, metadata={"help": "Bootstrap draws of whole groups."})
+    n_resamples: int = field(default=100, metadata={"help": "Bootstrap draws of whole groups."})
     cache: Path = field(default=Path("runs/open_set"), metadata={"help": "Folder for features."})
     output: Path = field(default=Path("benchmarks/results/open_set.json"), metadata={"help": "JSON file."})
 
@@ -193,12 +195,12 @@ def _scored(setting: Setting, corpus: Corpus, frozen: Mapping[str, np.ndarray], 
     names = [corpus.class_names[label] for label in setting.known]
     fitted = fitting.fit(
         *(_seen(calibrated, features, labels, indices[split], layers) for split in ("train", "validation")),
-        class_names=names,
-    )
+        class_names=names, score=fitting.default_score([FINAL, layers[1:][(len(layers) - 2) // 2]]),
+    )  # fmt: skip
     own = {layer: features[layer] for layer in layers}
     return Scored(
         setting=setting,
-        scores=_methods(calibrated, own, fitted, indices["train"]),
+        scores=_methods(calibrated, own, fitted, indices, labels),
         predicted=calibrated.argmax(axis=1),
         labels=labels,
         test=indices["test"],
@@ -278,35 +280,37 @@ def _fine_tuned(
 
 
 def _methods(
-    logits: np.ndarray, features: Mapping[str, np.ndarray], fitted: open_set.OpenSet, train: np.ndarray
+    logits: np.ndarray,
+    features: Mapping[str, np.ndarray],
+    fitted: open_set.OpenSet,
+    indices: Mapping,
+    labels: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """[n] scores of all images by method; higher is more known."""
-    arrays, blocks = fitted.arrays, [layer for layer in features if layer != FINAL]
-    terms = dict(zip(fitted.settings["score"], open_set.raw_terms(logits, features, arrays, fitted.settings["score"]).T,
-                     strict=True))  # fmt: skip
-    scaled = {
-        name: (own - arrays["standard.median"][position]) / arrays["standard.scale"][position]
-        for position, (name, own) in enumerate(terms.items())
-    }
-    final = MAHALANOBIS + FINAL
-    blocks = [MAHALANOBIS + layer for layer in blocks]
-    chosen: dict[str, list[str]] = {
+    blocks = [MAHALANOBIS + layer for layer in features if layer != FINAL]
+    final, middle, validation = MAHALANOBIS + FINAL, blocks[(len(blocks) - 1) // 2], indices["validation"]
+    names = [MAX_LOGIT, LOG_ODDS, final, *blocks]
+    raw = open_set.raw_terms(logits, features, fitted.arrays, names)
+    median, scale = fitting.standard(raw[validation], labels[validation])
+    terms, scaled = dict(zip(names, raw.T, strict=True)), dict(zip(names, ((raw - median) / scale).T, strict=True))
+    sums = {
+        "max-logit + final": [MAX_LOGIT, final],
+        SHIPPED: [MAX_LOGIT, final, middle],
+        "max-logit + final + three blocks": [MAX_LOGIT, final, *blocks],
         "log-odds + final": [LOG_ODDS, final],
-        "final + blocks": [final, *blocks],
-        "blocks": blocks,
-        "log-odds + blocks": [LOG_ODDS, *blocks],
-        "log-odds + final + middle block": [LOG_ODDS, final, blocks[len(blocks) // 2]],
-        "log-odds + final + blocks": [LOG_ODDS, final, *blocks],
+        "log-odds + final + middle block": [LOG_ODDS, final, middle],
+        "log-odds + final + three blocks": [LOG_ODDS, final, *blocks],
+        "three blocks": blocks,
     }
     found = {
-        "MSP": open_set.log_odds(logits),  # The same order, and no ties at 1.
-        "max-logit": logits.max(axis=1),
+        "MSP": terms[LOG_ODDS],  # The same order, and no ties at 1.
+        "max-logit": terms[MAX_LOGIT],
         "energy": np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)) + logits.max(axis=1),
-        "kNN": _nearest(features[FINAL], train),
+        "kNN": _nearest(features[FINAL], indices["train"]),
         "Mahalanobis++": terms[final],
+        "Mahalanobis++, middle block": terms[middle],
     }
-    found |= {f"M++ {name.removeprefix(MAHALANOBIS)}": terms[name] for name in blocks}
-    return found | {name: np.mean([scaled[term] for term in own], axis=0) for name, own in chosen.items()}
+    return found | {name: np.mean([scaled[term] for term in own], axis=0) for name, own in sums.items()}
 
 
 def _nearest(features: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -348,7 +352,10 @@ def _table(scored: list[Scored], corpus: Corpus, *, development: bool, n_resampl
     for source, own, rows in _unknown(scored, corpus, development=development):
         by_source.setdefault(source, []).append((own, rows))
     return {
-        method: {source: _cell(method, pairs, corpus, n_resamples) for source, pairs in by_source.items()}
+        method: {
+            source: _cell(method, pairs, corpus, n_resamples if method in DETAILED else 0)
+            for source, pairs in by_source.items()
+        }
         for method in scored[0].scores
     }
 
@@ -454,7 +461,8 @@ def _report(scored: list[Scored], corpus: Corpus, args: OpenSetArguments) -> dic
         "seeds": args.seeds,
         "development": {"held_out": corpus.class_names[:DEVELOPMENT_GAMES], "far": [open_set_images.DEVELOPMENT]},
         "macro_auroc": macro,
-        "sources": reported,
+        "shipped": SHIPPED,
+        "sources": {method: reported[method] for method in DETAILED},
         "models": _false_rejection(scored, corpus),
         "hardware": results.processor_name(),
     }

@@ -231,6 +231,10 @@ class SortArguments:
     watch: Path | None = field(
         default=None, metadata={"help": "Folder whose files are filed as they arrive, until Ctrl-C."}
     )
+    unknown: bool = field(
+        default=True,
+        metadata={"help": "Label images `unknown` that show none of the classes, if the model can tell them."},
+    )
     min_probability: float = field(
         default=0.0, metadata={"help": "Images whose class is less probable are labelled `unsure`."}
     )
@@ -504,6 +508,9 @@ class AppArguments:
     """Which model the page asks, and where the page is served."""
 
     model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    unknown: bool = field(
+        default=True, metadata={"help": "Answer `unknown` for images of none of the classes, if the model can tell."}
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "Address to serve on; 0.0.0.0 opens it to the network."})
     port: int = field(default=7860, metadata={"help": "Port to serve on; 0 takes a free one."})
     max_file_mb: int = field(default=20, metadata={"help": "Largest image file that is accepted, in megabytes."})

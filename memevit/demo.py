@@ -7,6 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from memevit import results
+from memevit.labels import UNKNOWN
+
+UNRELATED = "unrelated"  # Folder of images of no game.
 
 
 def summary(demo_dir: Path) -> str:
@@ -24,6 +27,7 @@ def summary(demo_dir: Path) -> str:
         rows = list(csv.DictReader(file))
     labels = Counter(row["label"] for row in rows)
     lines.append(f"Sorted {len(rows)} files: {', '.join(f'{n} {label}' for label, n in labels.most_common())}.")
+    lines.append(unknown_line([(Path(row["file"]), row["label"]) for row in rows]))
     lines += [
         "Written:",
         f"  {demo_dir}/data-sample  the drawn memes",
@@ -32,6 +36,26 @@ def summary(demo_dir: Path) -> str:
         f"  {demo_dir}/rows.csv     what each sorted file was taken for",
     ]
     return "\n".join(lines)
+
+
+def unknown_line(sorted_files: list[tuple[Path, str]]) -> str:
+    """What became of the images of no game, and of the test images, in one line.
+
+    Args:
+        sorted_files: path and label of each.
+
+    Example:
+        >>> drawn = [(Path("unrelated/1.png"), "unknown"), (Path("unrelated/2.png"), "doom")]
+        >>> unknown_line([*drawn, (Path("test/doom/1.png"), "doom")])
+        '2 unrelated images: 1 unknown, 1 taken for a game; of 1 test images 0 called unknown.'
+    """
+    unrelated = [label for path, label in sorted_files if path.parent.name == UNRELATED]
+    tested = [label for path, label in sorted_files if path.parent.name != UNRELATED]
+    n_unknown = unrelated.count(UNKNOWN)
+    return (
+        f"{len(unrelated)} unrelated images: {n_unknown} unknown, {len(unrelated) - n_unknown} taken for a game; of "
+        f"{len(tested)} test images {tested.count(UNKNOWN)} called unknown."
+    )
 
 
 if __name__ == "__main__":

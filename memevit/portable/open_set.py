@@ -29,6 +29,7 @@ CUSTOM_PIPELINES = {
 }
 VERSION = 1
 UNKNOWN = "unknown"
+MAX_LOGIT = "max_logit"
 LOG_ODDS = "log_odds"
 MAHALANOBIS = "mahalanobis."  # Followed by the name of a layer.
 TOLERANCE = 2e-3  # Relative, of the probe: other weights, precision or pixels change it by far more.
@@ -100,7 +101,8 @@ class OpenSet:
 
     def required_arrays(self) -> list[str]:
         """Names of the arrays without which nothing can be decided."""
-        layers = [term.removeprefix(MAHALANOBIS) for term in self.settings["score"] if term != LOG_ODDS]
+        terms = [term for term in self.settings["score"] if term.startswith(MAHALANOBIS)]
+        layers = [term.removeprefix(MAHALANOBIS) for term in terms]
         names = [f"{kind}.{layer}" for layer in layers for kind in ("mean", "whitening")]
         names += [f"probe.{name}" for name in ("logits", *self.settings["layers"])]
         return [*names, "standard.median", "standard.scale", "validation.score", "validation.label",
@@ -276,15 +278,22 @@ def raw_terms(
         logits: [n, C].
         features: [n, d] by layer.
         arrays: with `mean.LAYER` and `whitening.LAYER` for each layer that is needed.
-        score: names of the T terms: `log_odds`, or `mahalanobis.LAYER`.
+        score: names of the T terms: `max_logit`, `log_odds` or `mahalanobis.LAYER`.
+
+    Raises:
+        ValueError: there is no such term.
     """
     columns = []
     for term in score:
-        if term == LOG_ODDS:
+        if term == MAX_LOGIT:
+            columns.append(np.asarray(logits, dtype=np.float64).max(axis=1))
+        elif term == LOG_ODDS:
             columns.append(log_odds(logits))
-        else:
+        elif term.startswith(MAHALANOBIS):
             layer = term.removeprefix(MAHALANOBIS)
             columns.append(mahalanobis(features[layer], arrays[f"mean.{layer}"], arrays[f"whitening.{layer}"]))
+        else:
+            raise ValueError(f"no term {term!r}")
     return np.stack(columns, axis=1)
 
 
