@@ -203,6 +203,13 @@ class OpenSetArguments:
         default=False,
         metadata={"help": "Do only this, without training, for the trained model at --model_name_or_path."},
     )
+    unknown_class: bool = field(
+        default=False,
+        metadata={
+            "help": "Also write OUTPUT_DIR/unknown_class/, a checkpoint with one more class for unknown images, which "
+            "needs no code but recognises fewer of them."
+        },
+    )
     unknown_images: list[Path] | None = field(
         default=None,
         metadata={"help": "Folders of images of none of the classes, to measure how many are recognised as such."},

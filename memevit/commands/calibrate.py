@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAWN = "drawn images of no game"
+UNKNOWN_CLASS = "unknown_class"  # Folder of the checkpoint with one more class.
 N_DRAWN = 120
 _DRAWN_SIZE = (320, 240)
 _MIN_UNKNOWN = 2
@@ -125,7 +126,7 @@ def finish(
         name: written.decide(seen[name].logits, seen[name].features) for name in ("validation", "test") if name in seen
     }
     classifier = Classifier(model, image_processor, written)
-    unknown = _unknown(classifier, settings.unknown_images or [], batch_size=batch_size)
+    unknown, logits_of_drawn = _unknown(classifier, settings.unknown_images or [], batch_size=batch_size)
     test = _known("test", seen["test"], decisions["test"])
     sections = {
         "calibration": calibration.section(
@@ -134,6 +135,15 @@ def finish(
         ),
         "open_set": known_scores.section(written.settings, test, unknown, class_names),
     }  # fmt: skip
+    if settings.unknown_class:
+        label = written.settings["reject_label"]
+        threshold = open_set.logit_threshold(seen["validation"], settings.false_rejection)
+        open_set.write_with_unknown_class(
+            model_dir / UNKNOWN_CLASS, model, image_processor, threshold=threshold, label=label
+        )
+        sections["open_set"]["unknown_class"] = known_scores.unknown_class_section(
+            seen["test"].logits, seen["test"].labels, logits_of_drawn, threshold=threshold
+        )
     logger.info("%s", known_scores.line(sections["open_set"]))
     logits = {name: seen[name].logits for name in decisions}
     return Calibrated(class_names, logits, decisions, sections)
@@ -255,8 +265,8 @@ def _known(split: str, seen: Seen, decisions: Sequence[Decision]) -> Known:
     )
 
 
-def _unknown(classifier: Classifier, folders: Sequence[Path], *, batch_size: int) -> list[Unknown]:
-    """Drawn images, and those of each folder, as the classifier sees them."""
+def _unknown(classifier: Classifier, folders: Sequence[Path], *, batch_size: int) -> tuple[list[Unknown], np.ndarray]:
+    """Drawn images, and those of each folder, as the classifier sees them; and the logits [n, C] of the drawn ones."""
     rng = random.Random(0)
     drawn = [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
     found = [_scored(DRAWN, classifier.classify_images(drawn))]
@@ -266,7 +276,7 @@ def _unknown(classifier: Classifier, folders: Sequence[Path], *, batch_size: int
         if len(answers) < _MIN_UNKNOWN:
             raise UserError(f"{source} holds {len(answers)} readable images. Name a folder of images, or leave it out.")
         found.append(_scored(source.name, answers, is_near=True))
-    return found
+    return found, classifier.outputs(drawn).logits
 
 
 def _scored(name: str, answers: Sequence[Classification], *, is_near: bool = False) -> Unknown:

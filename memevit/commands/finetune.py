@@ -106,7 +106,7 @@ def run(
                 n_workers=args.dataloader_num_workers, device=args.device,
                 trust_remote_code=model_args.trust_remote_code,
             )  # fmt: skip
-            sections = _evaluate(work_dir, planned, outcomes, calibrated) | calibrated.sections
+            sections = _evaluate(work_dir, planned, outcomes, calibrated)
             results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))
             model_page.write(work_dir)
     return Evaluated(model_dir, sections, measure.table(sections))
@@ -162,6 +162,6 @@ def _evaluate(
         folds=folds,
         decided=calibrated.decided,
     )
-    sections |= {"training": model.training, "history": model.history}
+    sections |= {"training": model.training, "history": model.history} | calibrated.sections
     plots.draw_figures(work_dir, sections)
     return sections

@@ -98,6 +98,27 @@ def section(
     }
 
 
+def unknown_class_section(
+    logits: np.ndarray, labels: np.ndarray, logits_of_unknown: np.ndarray, *, threshold: float
+) -> dict[str, Any]:
+    """What a checkpoint with one more class, whose logit is always `threshold`, does to test and to unknown images.
+
+    Args:
+        logits: [n, C] of test images.
+        labels: [n] their class ids.
+        logits_of_unknown: [m, C] of images of none of the classes.
+        threshold: the additional logit.
+    """
+    is_correct, rejected = logits.argmax(axis=1) == labels, logits.max(axis=1) < threshold
+    return {
+        "threshold": threshold,
+        "accuracy_without": float(is_correct.mean()),
+        "accuracy_with": float((is_correct & ~rejected).mean()),
+        "known": _rate(rejected),
+        "unknown": _rate(logits_of_unknown.max(axis=1) < threshold),
+    }
+
+
 def _rate(flags: np.ndarray) -> dict[str, Any]:
     n, hits = len(flags), int(flags.sum())
     low, high = wilson_interval(hits, n)

@@ -1,5 +1,6 @@
 """The statistics that let a model answer `unknown`, made from images of its own classes alone."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -341,3 +342,41 @@ def set_in_config(model_dir: Path, key: str, value: Any) -> None:
     if value is not None:
         config[key] = value
     files.write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def write_with_unknown_class(
+    folder: Path, model: PreTrainedModel, image_processor: BaseImageProcessor, *, threshold: float, label: str
+) -> None:
+    """Write a checkpoint with one more class, which wins where no logit of the others reaches `threshold`.
+
+    The additional logit is the same for every image, so the plain pipeline answers `label` with no other code, and the
+    probabilities of the other classes keep their ratios. It is a weaker decision than that of the statistics.
+
+    Args:
+        folder: a new folder.
+        model: calibrated; it is not changed.
+        image_processor: of the model.
+        threshold: the additional logit.
+        label: name of the class.
+    """
+    larger, n_classes = copy.deepcopy(model), model.config.num_labels
+    for name in features.head_names(model):  # Of several the logits are averaged.
+        head = model.get_submodule(name)
+        extended = torch.nn.Linear(head.in_features, n_classes + 1, dtype=head.weight.dtype, device=head.weight.device)
+        with torch.no_grad():
+            extended.weight.zero_()[:n_classes] = head.weight
+            extended.bias.fill_(threshold)[:n_classes] = 0.0 if head.bias is None else head.bias
+        larger.set_submodule(name, extended)
+    names = [*(model.config.id2label[position] for position in range(n_classes)), label]
+    larger.config.num_labels = len(names)
+    larger.config.id2label, larger.config.label2id = labels.label_maps(names)
+    for key in (open_set.KEY, "custom_pipelines"):
+        vars(larger.config).pop(key, None)
+    larger.save_pretrained(folder)
+    image_processor.save_pretrained(folder)
+
+
+def logit_threshold(validation: Seen, false_rejection: float) -> float:
+    """The highest logit that rejects no more than `false_rejection` of other images of the known classes."""
+    weights = balanced_weights(validation.labels)
+    return conformal_threshold(validation.logits.max(axis=1), weights, false_rejection)[0]

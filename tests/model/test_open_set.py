@@ -170,3 +170,17 @@ def test_statistics_survive_writing_and_are_refused_once_the_weights_change(back
     )
     with pytest.raises(ValueError, match="stale"):
         found.require_current(own["logits"][None] + 1, features, dtype="float32")
+
+
+def test_the_additional_class_wins_where_no_logit_reaches_the_threshold(backbone, tmp_path):
+    model, image_processor = backbone
+    own = fitting.probe(model, image_processor, ["final"])["logits"]
+    for threshold, expected in ((own.max() + 0.1, 3), (own.max() - 0.1, own.argmax())):
+        folder = tmp_path / str(expected)
+        fitting.write_with_unknown_class(folder, model, image_processor, threshold=threshold, label="unknown")
+        larger = AutoModelForImageClassification.from_pretrained(folder).eval()
+        found = fitting.probe(larger, image_processor, ["final"])["logits"]
+        np.testing.assert_allclose(found, [*own, threshold], rtol=1e-5, atol=1e-6)
+        assert found.argmax() == expected
+        assert larger.config.id2label[3] == "unknown"
+    assert model.config.num_labels == 3
