@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from scipy.linalg import cholesky, solve_triangular
 from scipy.stats import beta
 from sklearn.covariance import ledoit_wolf
+from sklearn.linear_model import LogisticRegression
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -23,7 +24,7 @@ from memevit import files, labels
 from memevit.model.forward import default_blocks, forward_dataset
 from memevit.model.image_dataset import ImageDataset, as_batch
 from memevit.portable import features, open_set
-from memevit.portable.open_set import MAHALANOBIS, MAX_LOGIT, balanced_weights
+from memevit.portable.open_set import MAHALANOBIS, MAX_LOGIT, OTHERS, balanced_weights
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ FALSE_REJECTION = 0.05
 MIN_PER_PREDICTED_CLASS = 60  # Validation images for a threshold of its own.
 MAX_TRAINING_IMAGES = 20_000  # That statistics are made from: more change nothing but the size of the file.
 _MIN_WEIGHTED_AS = 20  # A class with fewer training images weighs less than the others in the covariance.
+_OTHERS_PENALTY = 1e-2  # Inverse strength of the regression against labelled others, whose features are whitened.
 _POOLING = "class token and mean of the patch tokens"
 _OTHER_LABELS = ("none_of_the_classes", "not_one_of_the_classes")
 
@@ -106,6 +108,7 @@ def fit(
     false_rejection: float = FALSE_REJECTION,
     score: Sequence[str] | None = None,
     statistics_only: bool = False,
+    others: Seen | None = None,
 ) -> open_set.OpenSet:
     """Statistics, standardisation and threshold.
 
@@ -117,6 +120,7 @@ def fit(
         false_rejection: share of images of the known classes that may be called unknown.
         score: terms of the known score; `default_score` if None.
         statistics_only: leave out the features of single images.
+        others: images of none of the classes, which the score learns to tell apart; their labels mean nothing.
 
     Returns:
         What goes into config.json and open_set.safetensors, still without a probe.
@@ -128,6 +132,9 @@ def fit(
     for layer in layers:
         mean, whitening = class_statistics(stored[0][layer], train.labels, n_classes=len(class_names))
         arrays |= {f"mean.{layer}": mean, f"whitening.{layer}": whitening}
+    if others is not None:
+        arrays["others.weight"] = _away_from(_as_stored(others), stored[0], train.labels, arrays)
+        score.append(OTHERS)
     terms = open_set.raw_terms(validation.logits, stored[1], arrays, score)
     arrays["standard.median"], arrays["standard.scale"] = standard(terms, validation.labels)
     scores = open_set.standardised(terms, arrays["standard.median"], arrays["standard.scale"])
@@ -199,6 +206,21 @@ def class_statistics(features: np.ndarray, labels: np.ndarray, *, n_classes: int
     lower = cholesky(covariance + floor * np.eye(len(covariance)), lower=True)
     whitening = solve_triangular(lower, np.eye(len(covariance)), lower=True)
     return means.astype(np.float32), whitening.astype(np.float32)
+
+
+def _away_from(
+    others: Mapping[str, np.ndarray],
+    known: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    arrays: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """[D] direction in the whitened features that leads from images of none of the classes to the known ones."""
+    rows = np.concatenate([open_set.whitened(own, arrays) for own in (others, known)])
+    n_others = len(rows) - len(labels)
+    weights = np.concatenate([np.full(n_others, len(labels) / n_others), balanced_weights(labels)])
+    regression = LogisticRegression(C=_OTHERS_PENALTY, max_iter=1000)
+    regression.fit(rows, np.arange(len(rows)) >= n_others, sample_weight=weights)
+    return regression.coef_[0].astype(np.float32)
 
 
 def standard(terms: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ UNKNOWN = "unknown"
 MAX_LOGIT = "max_logit"
 LOG_ODDS = "log_odds"
 MAHALANOBIS = "mahalanobis."  # Followed by the name of a layer.
+OTHERS = "others"  # Of models that have seen labelled images of none of the classes.
 TOLERANCE = 2e-3  # Relative, of the probe: other weights, precision or pixels change it by far more.
 PROBE_SIZE = (160, 120)
 RENEW = "finetune_vit.py --calibrate_only"
@@ -105,6 +106,7 @@ class OpenSet:
         layers = [term.removeprefix(MAHALANOBIS) for term in terms]
         names = [f"{kind}.{layer}" for layer in layers for kind in ("mean", "whitening")]
         names += [f"probe.{name}" for name in ("logits", *self.settings["layers"])]
+        names += ["others.weight"] if OTHERS in self.settings["score"] else []
         return [*names, "standard.median", "standard.scale", "validation.score", "validation.label",
                 "validation.predicted"]  # fmt: skip
 
@@ -269,6 +271,18 @@ def mahalanobis(features: np.ndarray, means: np.ndarray, whitening: np.ndarray) 
     return -np.maximum(squared, 0.0).min(axis=1)
 
 
+def whitened(features: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[n, D] normalised features of all layers with a whitening, side by side, each whitened.
+
+    Args:
+        features: [n, d] by layer.
+        arrays: with `whitening.LAYER`.
+    """
+    layers = sorted(name.removeprefix("whitening.") for name in arrays if name.startswith("whitening."))
+    rows = [normalised(features[layer]) @ arrays[f"whitening.{layer}"].astype(np.float64).T for layer in layers]
+    return np.concatenate(rows, axis=1)
+
+
 def raw_terms(
     logits: np.ndarray, features: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], score: Sequence[str]
 ) -> np.ndarray:
@@ -278,7 +292,7 @@ def raw_terms(
         logits: [n, C].
         features: [n, d] by layer.
         arrays: with `mean.LAYER` and `whitening.LAYER` for each layer that is needed.
-        score: names of the T terms: `max_logit`, `log_odds` or `mahalanobis.LAYER`.
+        score: names of the T terms: `max_logit`, `log_odds`, `others` or `mahalanobis.LAYER`.
 
     Raises:
         ValueError: there is no such term.
@@ -289,6 +303,8 @@ def raw_terms(
             columns.append(np.asarray(logits, dtype=np.float64).max(axis=1))
         elif term == LOG_ODDS:
             columns.append(log_odds(logits))
+        elif term == OTHERS:
+            columns.append(whitened(features, arrays) @ arrays["others.weight"].astype(np.float64))
         elif term.startswith(MAHALANOBIS):
             layer = term.removeprefix(MAHALANOBIS)
             columns.append(mahalanobis(features[layer], arrays[f"mean.{layer}"], arrays[f"whitening.{layer}"]))
