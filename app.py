@@ -30,7 +30,7 @@ def main(args: AppArguments) -> None:
 
     from memevit.model.classifier import Classifier  # Takes seconds to import.
 
-    classifier = Classifier.load(args.model)
+    classifier = Classifier.load(args.model, answers_unknown=args.unknown)
     words = _words(args.model, classifier.class_names)
 
     def classify(path: Path) -> tuple[page.Answer, page.Image.Image | None]:
@@ -38,7 +38,11 @@ def main(args: AppArguments) -> None:
             image = pixels.load_image(path)
         except pixels.UnreadableImageError as error:
             return str(error), None
-        return dict(zip(classifier.class_names, classifier.probabilities([image])[0].tolist(), strict=True)), image
+        (found,) = classifier.classify_images([image])
+        by_class = dict(zip(classifier.class_names, found.probabilities.tolist(), strict=True))
+        if found.accepted is False:
+            return page.Unknown(classifier.open_set.settings["reject_label"], found.reason, by_class), image
+        return by_class, image
 
     with tempfile.TemporaryDirectory(prefix="examples-") as folder:
         served = page.served(

@@ -185,6 +185,42 @@ class RunArguments:
 
 
 @dataclass
+class OpenSetArguments:
+    """How the model is calibrated, and when it answers `unknown`."""
+
+    false_rejection: float = field(
+        default=0.05, metadata={"help": "Share of images of the known classes that may be called unknown."}
+    )
+    statistics_only: bool = field(
+        default=False,
+        metadata={"help": "Store no features of single images; classes can be added with less accuracy then."},
+    )
+    temperature: bool = field(
+        default=True,
+        metadata={"help": "Calibrate the probabilities with a temperature that becomes part of the weights."},
+    )
+    calibrate_only: bool = field(
+        default=False,
+        metadata={"help": "Do only this, without training, for the trained model at --model_name_or_path."},
+    )
+    unknown_class: bool = field(
+        default=False,
+        metadata={
+            "help": "Also write OUTPUT_DIR/unknown_class/, a checkpoint with one more class for unknown images, which "
+            "needs no code but recognises fewer of them."
+        },
+    )
+    unknown_images: list[Path] | None = field(
+        default=None,
+        metadata={"help": "Folders of images of none of the classes, to measure how many are recognised as such."},
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_rejection < 1:
+            raise UserError(f"--false_rejection must lie strictly between 0 and 1, got {self.false_rejection:g}.")
+
+
+@dataclass
 class SortArguments:
     """Which model sorts the images, where the files go, and where the rows."""
 
@@ -481,6 +517,9 @@ class AppArguments:
     """Which model the page asks, and where the page is served."""
 
     model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    unknown: bool = field(
+        default=True, metadata={"help": "Answer `unknown` for images of none of the classes, if the model can tell."}
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "Address to serve on; 0.0.0.0 opens it to the network."})
     port: int = field(default=7860, metadata={"help": "Port to serve on; 0 takes a free one."})
     max_file_mb: int = field(default=20, metadata={"help": "Largest image file that is accepted, in megabytes."})
