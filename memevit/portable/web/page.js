@@ -128,7 +128,7 @@ function shown(file, answer) {
     const bar = element("dd", "bar");
     bar.append(element("i"));
     bar.firstChild.style.width = `${share * 100}%`;
-    list.append(element("dt", "", name), bar, element("dd", "share", percent(share)));
+    list.append(element("dt", "", name), element("dd", "share", percent(share)), bar);
   }
   text.append(list);
   item.append(picture, text);
