@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit.errors import UserError
-from memevit.model.image_dataset import Pixels
+from memevit.model.processor import Processor
 
 OPSET = 20
 INPUT, LOGITS = "pixel_values", "logits"
@@ -170,8 +170,8 @@ def processor_json(image_processor: BaseImageProcessor) -> dict[str, Any]:
     Raises:
         UserError: the image processor does more than resize, crop and normalise.
     """
-    pixels = Pixels.of(image_processor)
-    geometry = pixels.geometry
+    processor = Processor.of(image_processor)
+    geometry = processor.geometry
     if geometry is None or geometry.resample not in _BROWSER_FILTERS:
         filters = ", ".join(_BROWSER_FILTERS.values())
         raise UserError(
@@ -180,7 +180,7 @@ def processor_json(image_processor: BaseImageProcessor) -> dict[str, Any]:
         )
     return {
         "resample": geometry.resample, "size": _listed(geometry.size), "shortest_edge": geometry.shortest_edge,
-        "crop": _listed(geometry.crop), "scale": list(pixels.scale), "offset": list(pixels.offset),
+        "crop": _listed(geometry.crop), "scale": list(processor.normalise.scale), "offset": list(processor.normalise.offset),
     }  # fmt: skip
 
 
