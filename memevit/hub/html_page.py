@@ -61,20 +61,22 @@ def render(info: Mapping[str, Any], *, embedded: Mapping[str, str], title: str) 
 
     names = info["class_names"]
     listed = ", ".join(names[:MAX_LISTED_CLASSES]) + (", …" if len(names) > MAX_LISTED_CLASSES else "")
-    unknown = " or that they are none of these" if info.get("open_set") else ""
+    unknown = " Images of anything else are called unknown." if info.get("open_set") else ""
     template = jinja2.Template(
         (SOURCE_DIR / "page.html.j2").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, autoescape=False
     )
     return template.render(
         title=html.escape(title),
-        about=html.escape(f"Sorts images into {len(names)} classes: {listed}. It says which it takes them for{unknown}."),
+        about=html.escape(
+            f"Sorts images into {len(names)} classes: {listed}. It says which it takes them for{unknown}."
+        ),
         connect_src="data:" if embedded else "* data:",
         css=(SOURCE_DIR / "page.css").read_text(encoding="utf-8"),
         footer=html.escape(
-            "Made from a fine-tuned image classification model. A probability says how sure the model is, not that it is "
-            "right."
+            "Made from a fine-tuned image classification model. A probability says how sure the model is, not that "
+            "it is right."
         ),
-        licences=html.escape(web_runtime.LICENCE),
+        licences=html.escape((SOURCE_DIR / "runtime-licence.txt").read_text(encoding="utf-8")),
         model_json=_json_in_html(info),
         embedded=embedded,
         script=script(),

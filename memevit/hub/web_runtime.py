@@ -17,25 +17,6 @@ SHA256 = {
     SCRIPT_FILE: "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     WASM_FILE: "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
-LICENCE = """ONNX Runtime Web {version}, https://github.com/microsoft/onnxruntime
-
-MIT License
-
-Copyright (c) Microsoft Corporation
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
-files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
-modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
-Software is furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
-Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
-WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
-COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
-ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-""".format(version=VERSION)
 _TIMEOUT_S = 300
 
 
@@ -92,4 +73,6 @@ def _require_intact(found: Path) -> None:
         if not path.is_file():
             raise UserError(f"{path} does not exist. Name a folder with the dist files of {PACKAGE} {VERSION}.")
         if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise UserError(f"{path} is not that of {PACKAGE} {VERSION} (its checksum differs). Delete it and try again.")
+            raise UserError(
+                f"{path} is not that of {PACKAGE} {VERSION} (other checksum). Delete it and try again."
+            )

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit.errors import UserError
 from memevit.model.processor import Processor
+from memevit.portable import open_set
+from memevit.portable.features import FeatureTap
+from memevit.portable.open_set import OpenSet
 
 OPSET = 20
-INPUT, LOGITS = "pixel_values", "logits"
+INPUT, LOGITS, KNOWN_SCORE = "pixel_values", "logits", "known_score"
 _MAX_DEVIATION = 1e-4  # In probability, between PyTorch and ONNX Runtime.
 _BROWSER_FILTERS = {1: "Lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "Hamming"}
 
@@ -35,17 +38,47 @@ def require_packages() -> None:
 
 
 class _Graph(nn.Module):
-    """The part of a model that an ONNX graph holds: pixel values in, named outputs out, in a fixed order."""
+    """The part of a model that an ONNX graph holds: pixel values in, logits and perhaps a known score out."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, known: OpenSet | None) -> None:
         super().__init__()
         self.model = model
+        self.terms = known.settings["score"] if known else []
+        self._tap = FeatureTap(model, known.layers) if known else None
+        for name, value in known.arrays.items() if known else ():
+            if name.startswith(("mean.", "whitening.", "standard.")):
+                self.register_buffer(_buffer(name), torch.from_numpy(value.astype(np.float32)))
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.model(pixel_values=pixel_values).logits
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        logits = self.model(pixel_values=pixel_values).logits
+        if self._tap is None:
+            return (logits,)
+        features = self._tap.take()
+        terms = torch.stack([self._term(name, logits, features) for name in self.terms], dim=1)
+        median, scale = self.get_buffer(_buffer("standard.median")), self.get_buffer(_buffer("standard.scale"))
+        return logits, ((terms - median) / scale).mean(dim=1)
+
+    def _term(self, name: str, logits: torch.Tensor, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """[B] the same as `open_set.raw_terms`, in operators that ONNX has."""
+        if name == open_set.LOG_ODDS:
+            ordered = logits.sort(dim=1, descending=True).values
+            return ordered[:, 0] - ordered[:, 1:].logsumexp(dim=1)
+        layer = name.removeprefix(open_set.MAHALANOBIS)
+        means, whitening = self.get_buffer(_buffer(f"mean.{layer}")), self.get_buffer(_buffer(f"whitening.{layer}"))
+        rows = nn.functional.normalize(features[layer], dim=1) @ whitening.T
+        # Differences first: the square of a sum would cancel in single precision.
+        return -((rows[:, None] - (means @ whitening.T)[None]) ** 2).sum(dim=2).amin(dim=1)
+
+    def close(self) -> None:
+        if self._tap:
+            self._tap.close()
 
 
-def export(model: PreTrainedModel, path: Path, *, image_size: tuple[int, int]) -> None:
+def _buffer(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def export(model: PreTrainedModel, path: Path, *, image_size: tuple[int, int], known: OpenSet | None = None) -> None:
     """Write `model` as an ONNX graph with single-precision weights inside, for any number of images at once.
 
     torch's exporter is the one based on torch.export: the older one is deprecated. Attention is computed without fused
@@ -55,16 +88,19 @@ def export(model: PreTrainedModel, path: Path, *, image_size: tuple[int, int]) -
         model: an image classification model; it is back in its place afterwards.
         path: the .onnx file.
         image_size: (height, width) in pixels that the model sees.
+        known: statistics with which the graph also gives the known score [n].
 
     Raises:
         UserError: a package is missing, or the architecture cannot be exported.
     """
     require_packages()
+    outputs = [LOGITS, KNOWN_SCORE] if known else [LOGITS]
     example = torch.zeros(2, 3, *image_size, device=model.device, dtype=model.dtype)
     with _prepared(model) as ready, _quiet():
+        graph = _Graph(ready, known)
         try:
             torch.onnx.export(
-                _Graph(ready), (example,), str(path), input_names=[INPUT], output_names=[LOGITS], dynamo=True,
+                graph, (example,), str(path), input_names=[INPUT], output_names=outputs, dynamo=True,
                 external_data=False, opset_version=OPSET, verbose=False,
                 dynamic_shapes={INPUT: {0: torch.export.Dim("n_images", min=1, max=4096)}},
             )  # fmt: skip
@@ -72,6 +108,8 @@ def export(model: PreTrainedModel, path: Path, *, image_size: tuple[int, int]) -
             raise UserError(
                 f"{type(model).__name__} can't be exported to ONNX: {_first_line(error)}. Choose another architecture."
             ) from error
+        finally:
+            graph.close()
 
 
 @contextlib.contextmanager
@@ -179,13 +217,21 @@ def processor_json(image_processor: BaseImageProcessor) -> dict[str, Any]:
             f"by a filter of Pillow ({filters}), perhaps a centre crop, and a normalisation."
         )
     return {
-        "resample": geometry.resample, "size": _listed(geometry.size), "shortest_edge": geometry.shortest_edge,
-        "crop": _listed(geometry.crop), "scale": list(processor.normalise.scale), "offset": list(processor.normalise.offset),
+        "resample": geometry.resample, "size": list(geometry.size), 
+        "scale": list(processor.normalise.scale), "offset": list(processor.normalise.offset),
     }  # fmt: skip
 
 
-def _listed(pair: Sequence[int] | None) -> list[int] | None:
-    return None if pair is None else list(pair)
+def open_set_json(known: OpenSet) -> dict[str, Any]:
+    """What a browser must know to decide by the known score: thresholds and validation scores by predicted class."""
+    thresholds = known.thresholds().tolist()
+    references = []
+    for label in range(len(known.class_names)):
+        own, weights = known.reference(label)
+        references.append({"scores": own.round(5).tolist(), "weights": weights.round(5).tolist()})
+    if all(reference == references[0] for reference in references):
+        references = references[:1]  # Small for 1,000 classes.
+    return {"thresholds": thresholds, "references": references}
 
 
 def class_names(config: Mapping[str, Any]) -> list[str]:

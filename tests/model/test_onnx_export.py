@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from memevit.errors import UserError
-from memevit.model import backbone, onnx_export
+from memevit.model import backbone, onnx_export, open_set
+from memevit.model.forward import forward
 from tests.model import tiny
 
 pytest.importorskip("onnxscript")
@@ -31,8 +32,7 @@ def test_graphs_of_other_kinds_do_too(tmp_path, kind):
 def check(kind, tmp_path):
     model, image_processor = loaded(kind, tmp_path)
     attention = model.config._attn_implementation
-    side = onnx_export.processor_json(image_processor)
-    height, width = side["crop"] or side["size"]
+    height, width = onnx_export.processor_json(image_processor)["size"]
     onnx_export.export(model, tmp_path / "model.onnx", image_size=(height, width))
     values = torch.randn(5, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -42,6 +42,21 @@ def check(kind, tmp_path):
     assert onnx_export.require_equal(expected, found)["same_labels"] == 1
     assert model.config._attn_implementation == attention
     assert {file.name for file in tmp_path.glob("*onnx*")} == {"model.onnx"}
+
+
+def test_the_graph_gives_the_known_score_of_the_other_tools(tmp_path):
+    model, image_processor = loaded("vit", tmp_path)
+    random = torch.Generator().manual_seed(0)
+    values = torch.randn(90, 3, tiny.SIDE, tiny.SIDE, generator=random)
+    found = forward(model, [values], layers=("final", "block_1"))
+    seen = open_set.Seen(found.logits, found.features, np.arange(90) % 3)
+    known = open_set.fit(seen, seen, class_names=["a", "b", "c"])
+    onnx_export.export(model, tmp_path / "model.onnx", image_size=(tiny.SIDE, tiny.SIDE), known=known)
+    score = onnx_export.run(tmp_path / "model.onnx", values.numpy())["known_score"]
+    np.testing.assert_allclose(score, known.known_scores(found.logits, found.features), atol=2e-3)
+    described = onnx_export.open_set_json(known)
+    assert described["thresholds"] == known.thresholds().tolist()
+    assert len(described["references"][0]["scores"]) == 90
 
 
 def test_a_graph_that_says_something_else_is_refused():

@@ -44,7 +44,8 @@ def test_images_are_resized_as_pillow_resizes_them(tmp_path, resample, size, tar
 def test_an_archive_opens_with_its_names_and_contents(tmp_path):
     script = """
         const time = Date.UTC(2024, 4, 6, 7, 8, 10);
-        const entries = [["doom/é.png", "one"], ["unknown/b.png", ""]].map(([path, text]) => ({ path, blob: new Blob([text]), time }));
+        const given = [["doom/é.png", "one"], ["unknown/b.png", ""]];
+        const entries = given.map(([path, text]) => ({ path, blob: new Blob([text]), time }));
         fs.writeFileSync("made.zip", Buffer.from(await (await zip.zip(entries)).arrayBuffer()));
     """
     node(script, "zip.js", cwd=tmp_path)
@@ -72,12 +73,13 @@ def test_cells_that_a_spreadsheet_would_run_are_text(tmp_path):
 
 def test_an_image_below_the_threshold_is_unknown_with_the_reason(tmp_path):
     script = """
-        const model = { class_names: ["a", "b"], open_set: { threshold: 0, scores: [-1, 1, 2, 3] } };
-        console.log(JSON.stringify([answer.decide([2, 0], 0.5, model), answer.decide([2, 0], -0.5, model), answer.decide([2, 0], null, model)]));
+        const references = [{ scores: [-1, 1, 2, 3], weights: [1, 1, 1, 1] }];
+        const model = { class_names: ["a", "b"], open_set: { thresholds: [0, 0], references } };
+        console.log(JSON.stringify([0.5, -0.5, null].map((score) => answer.decide([2, 0], score, model))));
     """
     known, unknown, without = json.loads(node(script, "answer.js", cwd=tmp_path))
     assert (known["label"], known["accepted"], known["reason"]) == ("a", True, "")
     assert (unknown["label"], unknown["predicted"], unknown["accepted"]) == ("unknown", "a", False)
-    assert unknown["reason"] == "less like the training images than 75 % of them"
+    assert unknown["reason"] == "less like the training images than 75 % of the validation images"
     assert (without["label"], without["accepted"]) == ("a", None)
     assert known["confidence"] == pytest.approx(1 / (1 + np.exp(-2)))

@@ -14,7 +14,8 @@ export function softmax(logits) {
 /**
  * @param {ArrayLike<number>} logits one per class
  * @param {?number} knownScore higher means more like the training images; null where the model has none
- * @param {{class_names: string[], open_set: ?{threshold: number, scores: number[]}}} model
+ * @param {{class_names: string[], open_set: ?{thresholds: number[], references: {scores: number[],
+ *          weights: number[]}[]}}} model thresholds and validation images, by predicted class
  * @returns {{label: string, predicted: string, confidence: number, knownScore: ?number, accepted: ?boolean,
  *            reason: string, probabilities: number[]}}
  */
@@ -24,17 +25,21 @@ export function decide(logits, knownScore, model) {
   const predicted = model.class_names[best];
   const answer = { predicted, confidence: probabilities[best], probabilities, knownScore, accepted: null, reason: "" };
   if (!model.open_set || knownScore === null) return { ...answer, label: predicted };
-  const accepted = knownScore >= model.open_set.threshold;
-  const reason = accepted ? "" : unlike(knownScore, model.open_set.scores);
+  const { thresholds, references } = model.open_set;
+  const accepted = knownScore >= thresholds[best];
+  const reason = accepted ? "" : inWords(knownScore, references[best] ?? references[0]);
   return { ...answer, label: accepted ? predicted : UNKNOWN, accepted, reason };
 }
 
-function unlike(knownScore, scores) {
-  const higher = scores.filter((score) => score > knownScore).length;
-  const percent = Math.floor((100 * higher) / scores.length);
-  return percent >= 100
-    ? "less like the training images than any image of the known classes"
-    : `less like the training images than ${percent} % of them`;
+function inWords(knownScore, { scores, weights }) {
+  let total = 0, above = 0;
+  for (let i = 0; i < scores.length; i++) {
+    total += weights[i];
+    if (scores[i] > knownScore) above += weights[i];
+  }
+  const share = above / total;
+  const amount = share >= 1 - 1e-12 ? `all ${scores.length}` : `${Math.floor(100 * share)} % of the`;
+  return `less like the training images than ${amount} validation images`;
 }
 
 /** The rows of a CSV file with a byte order mark, so that a spreadsheet knows it is UTF-8. */

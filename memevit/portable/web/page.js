@@ -94,8 +94,8 @@ async function classify(file) {
     const reason = error.message?.includes("pixels") ? error.message : "this browser cannot decode the file as an image";
     return { label: UNREADABLE, predicted: "", confidence: null, knownScore: null, accepted: null, reason, probabilities: [] };
   }
-  const { values, height, width } = pixelValues(found.image, info.processor);
-  const outputs = await session.run({ pixel_values: new ort.Tensor("float32", values, [1, 3, height, width]) });
+  const values = pixelValues(found.image, info.processor);
+  const outputs = await session.run({ pixel_values: new ort.Tensor("float32", values, [1, 3, ...info.processor.size]) });
   const score = outputs.known_score ? Number(outputs.known_score.data[0]) : null;
   return { ...decide(outputs.logits.data, score, info), thumbnail: found.thumbnail, note: await noteOn(file) };
 }

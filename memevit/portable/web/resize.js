@@ -104,33 +104,17 @@ export function resize(image, width, height, resample) {
 /**
  * What the image processor of the model makes of an image.
  * @param {{data: Uint8ClampedArray, width: number, height: number}} image RGBA
- * @param {{resample: number, size: ?number[], shortest_edge: ?number, crop: ?number[], scale: number[],
- *          offset: number[]}} processor sizes are [height, width]; a value is level * scale + offset
- * @returns {{values: Float32Array, height: number, width: number}} values are [3, height, width]
+ * @param {{resample: number, size: number[], scale: number[], offset: number[]}} processor size is [height, width];
+ *        a value is pixel * scale + offset, by channel
+ * @returns {Float32Array} [3, height, width]
  */
 export function pixelValues(image, processor) {
-  const [width, height] = resizedSize(image, processor);
-  const resized = resize(image, width, height, processor.resample);
-  const [cropHeight, cropWidth] = processor.crop ?? [height, width];
-  const left = Math.floor((width - cropWidth) / 2), top = Math.floor((height - cropHeight) / 2);
-  const values = new Float32Array(3 * cropHeight * cropWidth);
-  for (let channel = 0, to = 0; channel < 3; channel++) {
-    const scale = processor.scale[channel], offset = processor.offset[channel];
-    for (let y = top; y < top + cropHeight; y++) {
-      for (let x = left; x < left + cropWidth; x++, to++) {
-        const inside = x >= 0 && y >= 0 && x < width && y < height; // A crop beyond the edge shows black.
-        const level = inside ? resized.data[(y * width + x) * 4 + channel] : 0;
-        values[to] = Math.fround(Math.fround(level * Math.fround(scale)) + Math.fround(offset));
-      }
-    }
+  const [height, width] = processor.size;
+  const { data } = resize(image, width, height, processor.resample);
+  const n = height * width, values = new Float32Array(3 * n);
+  for (let channel = 0; channel < 3; channel++) {
+    const scale = Math.fround(processor.scale[channel]), offset = Math.fround(processor.offset[channel]);
+    for (let at = 0; at < n; at++) values[channel * n + at] = Math.fround(data[at * 4 + channel] * scale) + offset;
   }
-  return { values, height: cropHeight, width: cropWidth };
-}
-
-function resizedSize(image, processor) {
-  if (processor.size) return [processor.size[1], processor.size[0]];
-  const edge = processor.shortest_edge;
-  const short = Math.min(image.width, image.height), long = Math.max(image.width, image.height);
-  const other = Math.trunc((edge * long) / short);
-  return image.width <= image.height ? [edge, other] : [other, edge];
+  return values;
 }
