@@ -217,7 +217,7 @@ def processor_json(image_processor: BaseImageProcessor) -> dict[str, Any]:
             f"by a filter of Pillow ({filters}), perhaps a centre crop, and a normalisation."
         )
     return {
-        "resample": geometry.resample, "size": list(geometry.size), 
+        "resample": geometry.resample, "size": list(geometry.size),
         "scale": list(processor.normalise.scale), "offset": list(processor.normalise.offset),
     }  # fmt: skip
 
