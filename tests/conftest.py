@@ -1,14 +1,17 @@
 """Fixtures for the whole suite: no network, few threads, drawn pictures, a tiny model."""
 
 import os
+import tempfile
 
 # Before torch and the Hub client are imported, which read these once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modules-")  # For code that comes with a model.
 
 import ipaddress
+import shutil
 import socket
 
 import numpy as np
@@ -18,6 +21,10 @@ from PIL import Image, ImageDraw
 from memevit import cli
 
 COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170)}
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
