@@ -185,6 +185,35 @@ class RunArguments:
 
 
 @dataclass
+class OpenSetArguments:
+    """How the model is calibrated, and when it answers `unknown`."""
+
+    false_rejection: float = field(
+        default=0.05, metadata={"help": "Share of images of the known classes that may be called unknown."}
+    )
+    statistics_only: bool = field(
+        default=False,
+        metadata={"help": "Store no features of single images; classes can be added with less accuracy then."},
+    )
+    temperature: bool = field(
+        default=True,
+        metadata={"help": "Calibrate the probabilities with a temperature that becomes part of the weights."},
+    )
+    calibrate_only: bool = field(
+        default=False,
+        metadata={"help": "Do only this, without training, for the trained model at --model_name_or_path."},
+    )
+    unknown_images: list[Path] | None = field(
+        default=None,
+        metadata={"help": "Folders of images of none of the classes, to measure how many are recognised as such."},
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_rejection < 1:
+            raise UserError(f"--false_rejection must lie strictly between 0 and 1, got {self.false_rejection:g}.")
+
+
+@dataclass
 class SortArguments:
     """Which model names the pictures, and where the answer goes."""
 

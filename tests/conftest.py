@@ -95,10 +95,11 @@ def run_data_prep(*argv):
 
 def run_finetune(*argv):
     import finetune_vit
-    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+    from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments
     from memevit.model.recipe import FineTuningArguments
 
-    return run_script(finetune_vit, *argv, groups=(ModelArguments, RecipeArguments, RunArguments, FineTuningArguments))
+    groups = (ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments)
+    return run_script(finetune_vit, *argv, groups=groups)
 
 
 def run_sort(*argv):

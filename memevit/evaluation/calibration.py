@@ -39,9 +39,12 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if not n:
         return 1.0
     smoothing = 1 / (n + 2)
-    targets = np.full((n, n_classes), smoothing / (n_classes - 1))
-    targets[np.arange(n), labels] = 1 - smoothing
     counts = np.bincount(labels, minlength=n_classes)
+    # A class without images may have logits that are never the largest; nothing is to be expected of it.
+    is_expected = counts > 0 if (counts > 0).sum() > 1 else np.ones(n_classes, dtype=bool)
+    targets = np.zeros((n, n_classes))
+    targets[:, is_expected] = smoothing / (is_expected.sum() - 1)
+    targets[np.arange(n), labels] = 1 - smoothing
     weights = 1 / counts[labels]
     weights /= weights.sum()
     shifted = logits - logits.max(axis=1, keepdims=True)

@@ -33,6 +33,7 @@ def test_the_model_folder_holds_what_it_should_and_nothing_else(trained):
     assert {path.name for path in trained.iterdir()} == {
         *("config.json", "model.safetensors", "preprocessor_config.json"),
         *("predictions.csv", "results.json", "run.json", "learning_curves.png", "README.md", "confusion_matrix.png"),
+        *("open_set.safetensors", "known_scores.png"),
     }
     assert [path.name for path in trained.parent.iterdir()] == ["model"]
 
