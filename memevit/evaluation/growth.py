@@ -97,8 +97,8 @@ def table(found: Mapping[str, Any]) -> str:
     for row in [*found["old_classes"], {"class_name": "old classes", **found["old"]}]:
         low, high = row["after_interval"]
         lines.append(
-            f"{row['class_name']:<{width}} {row['n']:>5}  {row['before']:.3f}   {row['after']:.3f} ({low:.3f}-{high:.3f})"
-            f"   {row['p_value']:.2f}"
+            f"{row['class_name']:<{width}} {row['n']:>5}  {row['before']:.3f}   "
+            f"{row['after']:.3f} ({low:.3f}-{high:.3f})   {row['p_value']:.2f}"
         )
     for row in found["new_classes"]:
         lines.append(
@@ -138,7 +138,7 @@ def bars_png(found: Mapping[str, Any]) -> bytes:
     rows = rows[-40:]
     figure = Figure(figsize=(7, 1 + 0.45 * len(rows)), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
-    for position, (name, before, after, (low, high)) in enumerate(rows):
+    for position, (_, before, after, (low, high)) in enumerate(rows):
         if before is not None:
             axes.barh(position - 0.2, before, 0.38, color="#9aa4b2", label="before" if position == 0 else None)
         label = "new class" if before is None else "after"

@@ -17,7 +17,7 @@ from memevit.model.open_set import Seen
 from memevit.portable import features
 from memevit.portable.open_set import OpenSet
 
-TRAIN, VALIDATION = 0, 1  # In `bank.split`.
+_TRAIN = 0  # In `bank.split`.
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Observed:
         kept = labels >= 0
         return Observed({layer: own[kept] for layer, own in self.features.items()}, labels[kept])
 
-    def and_(self, other: "Observed | None") -> "Observed":
+    def joined(self, other: "Observed | None") -> "Observed":
         """These images, then those of `other`."""
         if other is None:
             return self
@@ -46,17 +46,13 @@ class Observed:
         return Observed(joined, np.concatenate([self.labels, other.labels]))
 
 
-def bank(known: OpenSet) -> dict[str, Observed] | None:
-    """Features of the training and validation images of a model; None if they were not kept."""
+def training_features(known: OpenSet) -> Observed | None:
+    """Features of the images that a model was trained on; None if they were not kept."""
     if "bank.label" not in known.arrays:
         return None
-    split = known.arrays["bank.split"]
-    found = {}
-    for name, number in (("train", TRAIN), ("validation", VALIDATION)):
-        rows = split == number
-        own = {layer: known.arrays[f"bank.{layer}"][rows].astype(np.float32) for layer in known.layers}
-        found[name] = Observed(own, known.arrays["bank.label"][rows].astype(np.int64))
-    return found
+    rows = known.arrays["bank.split"] == _TRAIN
+    own = {layer: known.arrays[f"bank.{layer}"][rows].astype(np.float32) for layer in known.layers}
+    return Observed(own, known.arrays["bank.label"][rows].astype(np.int64))
 
 
 def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> tuple[Head, float]:
