@@ -37,7 +37,6 @@ N_DRAWN = 120
 _DRAWN_SIZE = (320, 240)
 _MIN_UNKNOWN = 2
 _MAX_NAMED = 5
-_KEPT = (results.RESULTS_FILE, plots.CURVES_FILE)  # Of the model that is calibrated.
 _ROUNDING = 1e-3  # Of logits that were computed in another way.
 
 
@@ -87,7 +86,7 @@ def finish(
     device: torch.device | None = None,
     trust_remote_code: bool = False,
 ) -> Calibrated:
-    """Calibrate the model in `model_dir`, whose files are changed, and write its statistics and known_scores.png.
+    """Calibrate the model in `model_dir`, whose files are changed, and write its statistics.
 
     Done again after an interruption it gives the same: the temperature of a calibrated model is 1.
 
@@ -131,7 +130,6 @@ def finish(
     classifier = Classifier(model, image_processor, written)
     unknown = _unknown(classifier, settings.unknown_images or [], batch_size=batch_size)
     test = _known("test", seen["test"], decisions["test"])
-    known_scores.draw(model_dir, test, unknown, threshold=written.settings["threshold"])
     sections = {
         "calibration": calibration.section(
             raw, seen["test"].logits, seen["test"].labels, temperature=temperature,
@@ -172,9 +170,8 @@ def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingAr
             return None
         model.float().save_pretrained(work_dir)
         image_processor.save_pretrained(work_dir)
-        for name in _KEPT:
-            if (Path(source) / name).is_file():
-                shutil.copyfile(Path(source) / name, work_dir / name)
+        if (found_before := Path(source) / results.RESULTS_FILE).is_file():
+            shutil.copyfile(found_before, work_dir / results.RESULTS_FILE)
         cache_dir = pixel_cache.folder_of(model_args.dataset) if model_args.pixel_cache else None
         found = finish(
             work_dir, splits, settings, cache_dir=cache_dir, batch_size=args.per_device_eval_batch_size,
@@ -184,6 +181,7 @@ def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingAr
         logits = {split: own[:, columns] for split, own in found.logits.items()}
         sections = measure.record(work_dir, splits, logits, seed=args.seed, decided=found.decided) | found.sections
         results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))
+        plots.draw_figures(work_dir, results.read(work_dir))
         model_page.write(work_dir)
     return Evaluated(output_dir, sections, measure.table(sections))
 

@@ -1,11 +1,13 @@
 """Whether probabilities mean what they say: the temperature that makes them so, and how far off they are."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from memevit.evaluation.predictions import softmax
+from memevit.results import Measurement
 
 N_BINS = 15  # Guo et al. 2017.
 N_SIMULATED = 200
@@ -140,10 +142,17 @@ def section(
         n_validation: images that it was fitted on.
         split: that the logits belong to.
     """
+    found = {"before": measures(before, labels), "after": measures(after, labels)}
     return {
+        "title": "Calibration",
+        "summary": f"The probabilities were calibrated with a temperature, fitted on {n_validation} validation images "
+        "and part of the weights.",
+        "measurements": [
+            asdict(Measurement(name, found["after"][name], split, len(labels)))
+            for name in ("ece_15_equal_mass", "nll", "brier")
+        ],
         "temperature": temperature,
         "fitted_on": {"split": "validation", "n": n_validation},
         "split": split,
-        "before": measures(before, labels),
-        "after": measures(after, labels),
+        **found,
     }

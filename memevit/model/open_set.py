@@ -44,8 +44,12 @@ class Seen:
 
 
 def layers_of(model: PreTrainedModel) -> tuple[str, ...]:
-    """Layers whose features tell known images from unknown ones: the last, and those of `forward.default_blocks`."""
-    return (features.FINAL, *default_blocks(model))
+    """Layers whose features tell known images from unknown ones: what the head sees, and the block in the middle.
+
+    Chosen with benchmarks/open_set.py among one and three blocks, with and without the last layer.
+    """
+    blocks = default_blocks(model)
+    return (features.FINAL, *blocks[(len(blocks) - 1) // 2 :][:1])
 
 
 def observe(
