@@ -394,7 +394,9 @@ def large_runs(args: StressArguments, work_dir: Path, failures: Failures, user: 
         seconds = time.perf_counter() - start
         counts = check_run(failures, action, outcome, before, inbox, rows_path, action, vanished)
         undone = in_process(functools.partial(undo_all, into), user=user)
-        failures.check(undone.code == 0 and not undone.crash, f"{action}: undo: {undone.said[-300:]!r} {undone.crash}")
+        failures.check(
+            undone.code == 0 and not undone.crash, f"{action}: undo: {undone.said[-300:]!r} {undone.crash[-300:]}"
+        )
         expected = {name: what for name, what in before.items() if name not in vanished}
         failures.check({k: v for k, v in snapshot(inbox).items() if k not in vanished} == expected,
                        f"{action}: undo did not restore the inbox")  # fmt: skip
@@ -433,7 +435,8 @@ def killed_runs(args: StressArguments, work_dir: Path, failures: Failures, other
         if rng.random() < 0.5:  # A second run completes what the first one began.
             again = in_process(sort_work(inbox, into, action, None))
             failures.check(
-                again.code in (0, 2) and not again.crash, f"{title}: second run: {again.said[-300:]!r} {again.crash}"
+                again.code in (0, 2) and not again.crash,
+                f"{title}: second run: {again.said[-300:]!r} {again.crash[-300:]}",
             )
             filed = Counter(what[1] for what in snapshot(into).values() if what[0] == "file")
             filed -= Counter(_digest(str(log), log.stat()) for log in journal.logs(into))
@@ -443,7 +446,9 @@ def killed_runs(args: StressArguments, work_dir: Path, failures: Failures, other
         if rng.random() < 0.5:  # The undo is killed, too.
             in_process(functools.partial(undo_all, into), kill_after_s=rng.uniform(0.001, 0.3 * typical_s))
         undone = in_process(functools.partial(undo_all, into))
-        failures.check(undone.code == 0 and not undone.crash, f"{title}: undo: {undone.said[-300:]!r} {undone.crash}")
+        failures.check(
+            undone.code == 0 and not undone.crash, f"{title}: undo: {undone.said[-300:]!r} {undone.crash[-300:]}"
+        )
         failures.check(snapshot(inbox) == before, f"{title}: undo did not restore the inbox")
         left = [path for path in into.rglob("*") if path.is_file()] if into.exists() else []
         failures.check(not left, f"{title}: undo left {left[:3]}")

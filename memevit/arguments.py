@@ -275,6 +275,9 @@ class SortArguments:
     watch: Path | None = field(
         default=None, metadata={"help": "Folder whose files are filed as they arrive, until Ctrl-C."}
     )
+    unknown: bool = field(
+        default=True, metadata={"help": "Label images `unknown` that are like no class, if the model can tell."}
+    )
     min_probability: float = field(
         default=0.0, metadata={"help": "Images whose class is less probable are labelled `unsure`."}
     )
@@ -449,12 +452,15 @@ class PushArguments:
         default=None,
         metadata={"help": "Licence of the model, as an identifier (apache-2.0); known for the usual backbones."},
     )
-    title: str | None = field(default=None, metadata={"help": "Title of the page; by default that of the data."})
+    title: str | None = field(
+        default=None, metadata={"help": "Title of the page; by default the last part of --repo_id."}
+    )
     description: str | None = field(
         default=None, metadata={"help": "One sentence about the model; by default which classes it tells apart."}
     )
     tags: list[str] = field(
-        default_factory=list, metadata={"help": "Tags of the page; by default the names of the classes."}
+        default_factory=list,
+        metadata={"help": "Tags of the page; by default those of the data or the names of the classes."},
     )
     source_url: str | None = field(default=None, metadata={"help": "Web page of the data."})
     base_model: str | None = field(

@@ -89,15 +89,15 @@ def decode(
         return _opened(source, longer_and_shorter_px)
     except UnreadableImageError:
         raise
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UnreadableImageError(f"can't be opened: {error.strerror}") from None
     except Image.DecompressionBombError:
         raise UnreadableImageError(f"more than {2 * MAX_IMAGE_PIXELS:,} pixels") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # Pillow's own errors have no number.
+            raise UnreadableImageError(f"can't be opened: {error.strerror}") from None
         # On damaged files Pillow's decoders raise whatever their code happens to: a fuzzer saw struct.error,
         # AttributeError, RuntimeError, NotImplementedError and ZeroDivisionError besides those that one expects.
-        if (essential := _essential_png(source)) is not None:
-            with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # The file may have gone meanwhile.
+            if (essential := _essential_png(source)) is not None:
                 return _opened(essential, longer_and_shorter_px)
         if isinstance(error, UnidentifiedImageError):
             raise UnreadableImageError(_unidentified(source)) from None
@@ -125,7 +125,8 @@ def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 def _unidentified(source: Path | BinaryIO) -> str:
     """What a file is that no decoder knows; a HEIC photo is one where Pillow has no plugin for it."""
-    with _bytes_of(source) as file:
+    start = b""
+    with contextlib.suppress(OSError), _bytes_of(source) as file:
         start = file.read(12)
     return "HEIC, which Pillow can't decode" if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS else "not an image"
 

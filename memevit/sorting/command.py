@@ -52,6 +52,7 @@ class Options:
     move: bool = False
     dry_run: bool = False
     watch: Path | None = None
+    unknown: bool = True
     min_probability: float = 0.0
     output: Path | None = None
     format: str = "csv"

@@ -8,6 +8,7 @@ import shutil
 import stat
 from pathlib import Path
 
+PARTIAL_PREFIX, PARTIAL_SUFFIX = ".sorting-", ".part"  # Names of files that are not whole yet.
 _FICLONE = 0x40049409  # linux/fs.h: let two files share their blocks until one is written.
 _PIECE_BYTES = 1 << 26
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY}
@@ -182,3 +183,15 @@ def is_same_content(one: Path, other: Path) -> bool:
                     return True
     except OSError:
         return False
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file of this name is not whole yet."""
+    return name.startswith(PARTIAL_PREFIX) and name.endswith(PARTIAL_SUFFIX)
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what a run that was killed left half-written in `folder` itself."""
+    for path in folder.glob(f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            path.unlink()

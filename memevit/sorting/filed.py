@@ -9,7 +9,6 @@ from pathlib import Path
 
 from memevit.sorting import copying
 
-PARTIAL_PREFIX, PARTIAL_SUFFIX = ".sorting-", ".part"  # Names of copies that are not whole yet.
 _SAMPLE_BYTES = 1 << 14
 
 
@@ -32,27 +31,31 @@ class Filed:
         """Let go of the index."""
         self._table.close()
 
-    def add_folders(self, folders: Iterable[Path], *, left_out: Iterable[Path] = ()) -> None:
-        """Add every file below `folders`, and delete what an interrupted run left half-copied there.
+    def add_folders(
+        self, folders: Iterable[Path], *, left_out: Iterable[Path] = (), removes_partials: bool = False
+    ) -> None:
+        """Add every file below `folders`.
 
         Args:
             folders: searched recursively; those that do not exist are skipped.
             left_out: folders below them that are no results but inputs.
+            removes_partials: delete what an interrupted run left half-copied there.
         """
         skipped = {os.path.realpath(path) for path in left_out}
         for folder in folders:
             if os.path.realpath(folder) not in skipped:
-                self._add_folder(folder, skipped)
+                self._add_folder(folder, skipped, removes_partials)
 
-    def _add_folder(self, folder: Path, skipped: set[str]) -> None:
+    def _add_folder(self, folder: Path, skipped: set[str], removes_partials: bool) -> None:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     if os.path.realpath(entry.path) not in skipped:
-                        self._add_folder(Path(entry.path), skipped)
-                elif is_partial(entry.name):
-                    with contextlib.suppress(OSError):
-                        os.unlink(entry.path)
+                        self._add_folder(Path(entry.path), skipped, removes_partials)
+                elif copying.is_partial(entry.name):
+                    if removes_partials:
+                        with contextlib.suppress(OSError):
+                            os.unlink(entry.path)
                 elif entry.is_file():
                     with contextlib.suppress(OSError):
                         self._insert(entry.stat().st_size, entry.path)
@@ -100,11 +103,6 @@ class Filed:
                 self._table.execute("DELETE FROM filed WHERE rowid = ?", (row,))
             else:
                 self._table.execute("UPDATE filed SET sample = ? WHERE rowid = ?", (sample, row))
-
-
-def is_partial(name: str) -> bool:
-    """Whether a file of this name is a copy that is not whole yet."""
-    return name.startswith(PARTIAL_PREFIX) and name.endswith(PARTIAL_SUFFIX)
 
 
 def sample_of(path: Path, size: int) -> bytes:

@@ -1,5 +1,6 @@
 """Names of folders for classes, whatever characters the classes have."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from memevit.sorting.rows import UNSURE
 
 NOT_CLASSES = (labels.UNKNOWN, UNSURE, labels.UNREADABLE)
 MAX_NAME_BYTES = 120  # Most file systems take 255; names of files in it count towards limits of the whole path.
+MAX_SUFFIX_BYTES = 20
 # What Windows or macOS refuse, control characters, and marks that reorder text.
 _UNSAFE = re.compile('[<>:"/\\\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -38,13 +40,23 @@ def folder_names(class_names: Iterable[str]) -> dict[str, str]:
 
 
 def safe_name(name: str) -> str:
-    """`name` as a file name on every common system."""
+    """`name` as a file name on every common system.
+
+    Example:
+        >>> safe_name("a" * 300 + ".jpg")[-6:], safe_name(" .hidden. "), safe_name("AC/DC")
+        ('aa.jpg', '_hidden', 'AC_DC')
+    """
     safe = _UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip(" ").rstrip(". ")
     if safe.startswith((".", "-", "~")):  # Hidden, an option to commands, somebody's home.
         safe = "_" + safe[1:]
     if _DEVICES.fullmatch(safe):
         safe += "_"
-    return safe.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore").rstrip(". ") or "_"
+    if len(safe.encode("utf-8")) > MAX_NAME_BYTES:
+        stem, suffix = os.path.splitext(safe)
+        suffix = suffix if len(suffix.encode("utf-8")) <= MAX_SUFFIX_BYTES else ""
+        cut = stem.encode("utf-8")[: MAX_NAME_BYTES - len(suffix.encode("utf-8"))].decode("utf-8", "ignore")
+        safe = cut.rstrip(". ") + suffix
+    return safe or "_"
 
 
 def folded(name: str) -> str:

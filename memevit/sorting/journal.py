@@ -6,6 +6,7 @@ out before the run ended. `undo` therefore looks at what lies on the disk, not a
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from memevit.errors import UserError
-from memevit.sorting.copying import sync_folder
+from memevit.sorting.copying import PARTIAL_PREFIX, PARTIAL_SUFFIX, rename, sync_folder
 
 FORMAT = 1
 KIND = "memevit sorting log"
@@ -44,20 +45,31 @@ class Journal:
             return
         if self._file is None:
             self._open()
-            lines.insert(0, json.dumps(self._header))
         _write_whole(self._file, "".join(f"{line}\n" for line in lines).encode("ascii"))
         os.fsync(self._file)
 
     def _open(self) -> None:
-        stem = time.strftime("sort_log_%Y%m%d_%H%M%S")
-        number = 1
-        while self._file is None:
-            name = f"{stem}.jsonl" if number == 1 else f"{stem}_{number}.jsonl"
-            with contextlib.suppress(FileExistsError):
-                self._file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-                self.path = self._folder / name
-            number += 1
+        """Make the log with its first line, whole or not at all."""
+        partial = self._folder / f"{PARTIAL_PREFIX}{os.getpid():x}-log{PARTIAL_SUFFIX}"
+        self._file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        try:
+            _write_whole(self._file, f"{json.dumps(self._header)}\n".encode("ascii"))
+            os.fsync(self._file)
+            self.path = self._named(partial)
+        except OSError:
+            self.close()
+            partial.unlink(missing_ok=True)
+            raise
         sync_folder(self._folder)
+
+    def _named(self, partial: Path) -> Path:
+        stem = time.strftime("sort_log_%Y%m%d_%H%M%S")
+        for number in itertools.count(1):
+            path = self._folder / (f"{stem}.jsonl" if number == 1 else f"{stem}_{number}.jsonl")
+            with contextlib.suppress(FileExistsError):
+                rename(partial, path)
+                return path
+        raise AssertionError
 
     def close(self) -> None:
         """Close the file; a log without actions was never made."""

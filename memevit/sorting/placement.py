@@ -12,7 +12,8 @@ from typing import Any, Literal
 from memevit import files
 from memevit.errors import UserError
 from memevit.sorting import copying, folders, journal
-from memevit.sorting.filed import PARTIAL_PREFIX, PARTIAL_SUFFIX, Filed
+from memevit.sorting.copying import PARTIAL_PREFIX, PARTIAL_SUFFIX
+from memevit.sorting.filed import Filed
 
 Action = Literal["copy", "link", "move"]
 
@@ -72,8 +73,12 @@ class Placer:
 
     def prepare(self, inputs: Iterable[Path]) -> None:
         """Learn what is filed already; `inputs` are the paths to sort, which may lie in the same folder."""
+        if not self.is_dry_run:
+            copying.remove_partials(self.into)
         names = [*self._folder_of.values()]
-        self._filed.add_folders((self.into / name for name in names), left_out=inputs)
+        self._filed.add_folders(
+            (self.into / name for name in names), left_out=inputs, removes_partials=not self.is_dry_run
+        )
         if self.action == "move":
             self._unfinished = _last_moves(self.into)
 

@@ -50,7 +50,7 @@ def _filing(counts: Counts, placer: Placer) -> list[str]:
     would = "would be " if placer.is_dry_run else ""
     parts = [f"{n:,} {would}{_DONE[action]}" for action, n in counts.actions.most_common()]
     if counts.n_already:
-        parts.append(f"{counts.n_already:,} already there, left where they are")
+        parts.append(f"{counts.n_already:,} skipped because their content is there already")
     n_special = counts.total - counts.actions.total() - counts.n_already - counts.not_filed.total()
     if counts.not_filed:
         parts.append(f"{counts.not_filed.total():,} NOT filed ({_reasons(counts.not_filed)})")

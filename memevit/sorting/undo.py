@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memevit.errors import UserError
 from memevit.sorting import copying, journal
-from memevit.sorting.filed import PARTIAL_PREFIX, PARTIAL_SUFFIX, is_partial
+from memevit.sorting.copying import PARTIAL_PREFIX, PARTIAL_SUFFIX, is_partial
 
 MAX_KEPT_SHOWN = 20
 
@@ -61,6 +61,7 @@ def undo(log: Path, *, shown: Callable[[Iterable], Iterable] = iter) -> Undone:
         for folder in reversed(folders):
             _remove_if_empty(folder)
         if not undone.counts[KEPT]:
+            copying.remove_partials(into)
             log.unlink()
     if not undone.counts[KEPT]:
         for folder in made:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from memevit.sorting import command
+from memevit.sorting.copying import is_partial
 from tests.sorting.stub import inbox, logs, sort, tree
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,9 @@ def test_a_stop_between_any_two_steps_of_an_action_can_be_undone_and_finished(tm
             sort(tmp_path / "inbox", into=into, **how)
     for log in logs(into):
         command.undo(log)
-    assert {path: what for path, what in tree(tmp_path).items() if path != into} == before
+    # Stopped before there is a log, an empty folder is left, perhaps with the beginning of one.
+    left = tree(tmp_path).items()
+    assert {path: what for path, what in left if path != into and not is_partial(path.name)} == before
     sort(tmp_path / "inbox", into=into, **how)
     assert contents(into) == [b"doom 1 a"]
     assert contents(tmp_path / "inbox") == ([] if action == "move" else [b"doom 1 a"])
