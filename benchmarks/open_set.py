@@ -31,7 +31,7 @@ from memevit import cli, pixels, results
 from memevit.evaluation import calibration, rejection
 from memevit.model import backbone, linear_probe
 from memevit.model import open_set as fitting
-from memevit.model.image_dataset import Finish, Pixels
+from memevit.model.processor import Processor
 from memevit.portable import open_set
 from memevit.portable.features import FINAL, FeatureTap, block_names
 from memevit.portable.open_set import LOG_ODDS, MAHALANOBIS
@@ -144,11 +144,11 @@ def _load(args: OpenSetArguments) -> tuple[Corpus, dict[str, np.ndarray]]:
     model, image_processor = backbone.load_for_training(
         str(args.backbone), names, from_scratch=False, image_size=args.image_size
     )
-    shown = Pixels.of(image_processor)
-    levels = [shown.render(pixels.load_image(file)) for file in files]
+    processor = Processor.of(image_processor)
+    levels = [processor.render(pixels.load_image(file)) for file in files]
     sources, all_groups, all_labels = [""] * len(files), groups.tolist(), labels.tolist()
     for source in open_set_images.far_sources():
-        levels += [shown.render(image) for image in source.images]
+        levels += [processor.render(image) for image in source.images]
         sources += [source.name] * len(source.images)
         all_groups += source.groups
         all_labels += [-1] * len(source.images)
@@ -163,11 +163,11 @@ def _load(args: OpenSetArguments) -> tuple[Corpus, dict[str, np.ndarray]]:
 @torch.inference_mode()
 def _features(model: nn.Module, image_processor: object, images: np.ndarray, layers: list[str]) -> dict:
     """Features [n, d] in fp16 by layer, and `logits` [n, C]."""
-    finish = Finish(Pixels.of(image_processor))
+    normalise = Processor.of(image_processor).normalise
     found: dict[str, list[np.ndarray]] = {}
     with FeatureTap(model.eval(), layers) as tap:
         for batch in torch.from_numpy(images).split(64):
-            logits = model(pixel_values=finish.values(batch)).logits
+            logits = model(pixel_values=normalise(batch)).logits
             for name, own in ({"logits": logits} | tap.take()).items():
                 found.setdefault(name, []).append(own.numpy())
     return {
@@ -226,14 +226,13 @@ def _seen(
 
 def _head(features: np.ndarray, labels: np.ndarray, indices: Mapping[str, np.ndarray], n_classes: int) -> np.ndarray:
     """[n, C] logits of a linear probe."""
-    rows = torch.from_numpy(features.astype(np.float32))
-    train, validation = indices["train"], indices["validation"]
-    weights = 1 / torch.bincount(torch.from_numpy(labels[train])).float()
+    rows, (train, validation) = features.astype(np.float64), (indices["train"], indices["validation"])
+    counts = np.bincount(labels[train], minlength=n_classes)
     weight, bias = linear_probe.fit(
-        rows[train], labels[train].tolist(), rows[validation], labels[validation].tolist(), n_classes=n_classes,
-        weights=weights / weights.mean(),
+        rows[train], labels[train], rows[validation], labels[validation], n_classes=n_classes,
+        weights=counts.mean() / counts,
     )  # fmt: skip
-    return (rows @ weight.T + bias).numpy().astype(np.float64)
+    return rows @ weight.T + bias
 
 
 def _fine_tuned(
@@ -249,7 +248,7 @@ def _fine_tuned(
     model, image_processor = backbone.load_for_training(
         str(args.backbone), names, from_scratch=False, image_size=args.image_size
     )
-    finish = Finish(Pixels.of(image_processor))
+    normalise = Processor.of(image_processor).normalise
     train = indices["train"]
     images, targets = torch.from_numpy(corpus.pixels).permute(0, 2, 3, 1), torch.from_numpy(labels)
     weights = 1 / torch.bincount(targets[train]).float()
@@ -263,7 +262,7 @@ def _fine_tuned(
     for _ in range(args.epochs):
         for batch in np.array_split(random.permutation(train), n_batches):
             varied = augment(images[batch], random).permute(0, 3, 1, 2).contiguous()
-            logits = model(pixel_values=finish.values(varied)).logits
+            logits = model(pixel_values=normalise(varied)).logits
             functional.cross_entropy(logits, targets[batch], weight=weights).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

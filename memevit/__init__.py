@@ -13,10 +13,13 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
+# Web page of this project, to which published pages link; None while it has none.
+PROJECT_URL: str | None = None
 
 _PUBLIC = {
     "prepare": "memevit.commands.prepare",
     "finetune": "memevit.commands.finetune",
+    "add_class": "memevit.commands.add_class",
     "Classifier": "memevit.model.classifier",
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("data", "model", "evaluation", "hub")
+ROOMS = ("data", "model", "evaluation", "sorting", "hub")
 WIRING = "commands"  # What the scripts do: it may import every room, and none may import it.
 TORCH = {"torch", "torchvision"}
 
@@ -40,8 +40,9 @@ BOTTOM = sorted(path for path in (ROOT / "memevit").glob("*.py"))
 
 def test_every_room_has_files():
     assert [path.name for path in BOTTOM] == [
-        "__init__.py", "arguments.py", "cli.py", "cores.py", "demo.py", "errors.py", "escape.py", "files.py",
-        "labels.py", "manifest.py", "pixels.py", "results.py", "rows.py",
+        "__init__.py", "arguments.py", "checkpoint.py", "cli.py", "cores.py", "decoding.py", "demo.py", "errors.py",
+        "escape.py", "files.py", "frames.py", "http.py", "labels.py", "manifest.py", "pixels.py", "ranges.py",
+        "results.py", "rows.py",
     ]  # fmt: skip
     for room in ROOMS:
         assert len(files_of(room)) >= 4, room
@@ -72,7 +73,7 @@ def test_the_bottom_imports_no_room():
             assert not any(name.startswith(f"memevit.{room}") for room in (*ROOMS, WIRING)), (path, name)
 
 
-@pytest.mark.parametrize("room", ["data", "evaluation", "hub", ""])
+@pytest.mark.parametrize("room", ["data", "evaluation", "sorting", "hub", ""])
 def test_only_the_model_room_imports_torch(room):
     paths = files_of(room) if room else BOTTOM
     for path in paths:
@@ -87,7 +88,7 @@ def test_evaluation_imports_no_transformers():
 def test_what_runs_in_a_space_imports_nothing_of_ours():
     paths = [*files_of("portable"), ROOT / "memevit" / "pixels.py"]
     assert [path.name for path in paths] == [
-        "__init__.py", "app.py", "features.py", "open_set.py", "page.py", "pipeline.py", "pixels.py",
+        "__init__.py", "features.py", "open_set.py", "page.py", "pipeline.py", "space_app.py", "pixels.py",
     ]  # fmt: skip
     for path in paths:
         assert not any(name.split(".")[0] == "memevit" for name in imported(path)["anywhere"]), path

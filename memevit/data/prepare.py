@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from memevit.data import (
     contact_sheet,
     corrections,
     dataset,
+    dataset_card,
     duplicates,
     imagefolder,
     ingest,
@@ -27,7 +29,7 @@ from memevit.data.sources import Source
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2  # Raise it when the same source and settings give other files than before.
+_VERSION = 3  # Raise it when the same source and settings give other files than before.
 _BYTES_PER_PIXEL = 0.6  # Of a stored JPEG, quality 95, generously.
 _GROWTH = 3  # Of a small picture that is stored anew without loss, likewise.
 _BLOCK_BYTES = 4096  # What even the smallest file takes from the disk.
@@ -36,15 +38,24 @@ _SHEET_QUALITY = 85
 
 @dataclass(frozen=True)
 class Settings:
-    """What, besides the source, decides the dataset; saved in prep.json."""
+    """What, besides the source, decides the dataset; saved in prep.json.
+
+    `title`, `description`, `tags`, `source_url`, `citation` and `license` are words for the dataset card.
+    """
 
     max_side: int = 512
     max_reject_fraction: float = 0.2
     conflicts: str = "drop"
     license: str | None = None
+    title: str | None = None
+    description: str | None = None
+    tags: list[str] | None = None
+    source_url: str | None = None
+    citation: str | None = None
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     split_by: str = "group"
+    resplit: bool = False
     group_column: str | None = None
     folds: int | None = None
     seed: int = 0
@@ -54,6 +65,14 @@ class Settings:
         """Share of each split, oldest first."""
         train = 1.0 - self.validation_fraction - self.test_fraction
         return {"train": train, "validation": self.validation_fraction, "test": self.test_fraction}
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The prepared dataset that another one extends: its classes in their order, and rows of what it left out."""
+
+    class_names: list[str]
+    left_out: list[manifest.Row]
 
 
 def prepare(
@@ -81,13 +100,51 @@ def prepare(
     Raises:
         UserError: the source or the settings don't give a dataset.
     """
-    n_processes = n_processes or cores.n_cores()
-    build_dir = files.partial_of(output_dir)
-    for folder in (output_dir, build_dir):  # Both are replaced.
+    for folder in (output_dir, files.partial_of(output_dir)):  # Both are replaced.
         imagefolder.require_apart(source.root, folder)
     found = layout.read(source.root)
     metadata_csv.join(found.around, found.files)
+    if settings.resplit:
+        for file in found.files:
+            file.split = ""
+    layout.require_classes_in_splits(found.files)
     orders = corrections.read(corrections_path) if corrections_path else []
+    return prepare_layout(
+        found,
+        source.description,
+        output_dir,
+        settings,
+        orders=orders,
+        n_processes=n_processes,
+        overwrite=overwrite,
+    )
+
+
+def prepare_layout(
+    found: Layout,
+    description: str,
+    output_dir: Path,
+    settings: Settings,
+    *,
+    orders: Sequence[corrections.Correction] = (),
+    earlier: Earlier | None = None,
+    n_processes: int | None = None,
+    overwrite: bool = False,
+) -> dict:
+    """Make the dataset folder from files that are known already, see `prepare_source`.
+
+    Args:
+        found: the files.
+        description: what they were made from.
+        output_dir: dataset folder to be.
+        settings: what decides the result.
+        orders: corrections.
+        earlier: the prepared dataset that this one extends.
+        n_processes: processes that decode, one per core by default.
+        overwrite: replace whatever lies at `output_dir`.
+    """
+    n_processes = n_processes or cores.n_cores()
+    build_dir = files.partial_of(output_dir)
     parameters = dataclasses.asdict(settings) | {
         "version": _VERSION,
         "corrections": [dataclasses.astuple(o) for o in orders],
@@ -105,7 +162,7 @@ def prepare(
     build_dir.mkdir(parents=True)
     try:
         with files.explained_disk_errors(output_dir):
-            prep = _build(build_dir, source, found, settings, orders, parameters, n_processes)
+            prep = _build(build_dir, description, found, settings, orders, parameters, n_processes, earlier)
             files.publish(build_dir, output_dir)
     finally:
         shutil.rmtree(build_dir, ignore_errors=True)
@@ -120,12 +177,13 @@ def _needed_bytes(found: list[SourceFile], max_side: int) -> int:
 
 def _build(
     build_dir: Path,
-    source: Source,
+    description: str,
     layout_found: Layout,
     settings: Settings,
-    orders: list[corrections.Correction],
+    orders: Sequence[corrections.Correction],
     parameters: dict,
     n_processes: int,
+    earlier: Earlier | None,
 ) -> dict:
     staging_dir = build_dir / imagefolder.STAGING
     found = layout_found.files
@@ -135,33 +193,35 @@ def _build(
     seen, seen_found = [scans[p] for p in usable], [found[p] for p in usable]
     relations = duplicates.relate(seen, staging_dir, n_processes=n_processes)
     for scan in seen:
-        scan.codes = ()  # Done with, and they take as much room as all the rest of it.
+        scan.codes, scan.features = (), b""  # Done with, and they take as much room as all the rest of it.
     keys = conflicts.group_keys(seen, seen_found, relations, settings.group_column)
     without_orders = conflicts.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
-    split_of, moved = _split(seen, seen_found, without_orders, keys, settings)
+    split_of, moved, made_by = _split(seen, seen_found, without_orders, keys, settings)
     fold_of = _fold(seen, seen_found, without_orders, keys, settings)
     matched = corrections.match(orders, seen, seen_found)
     decisions = conflicts.decide(seen, seen_found, relations, matched, conflicts=settings.conflicts)
     rows = imagefolder.rows_of(found, scans, usable, decisions, keys)
     imagefolder.place(rows, scans, split_of, fold_of)
     conflicting = [[rows[usable[p]] for p in members] for members in conflicts.conflicts_among(decisions)]
-    all_rows = rows + imagefolder.stray_rows(layout_found.stray)
+    all_rows = rows + imagefolder.stray_rows(layout_found.stray) + (earlier.left_out if earlier else [])
     prep = summary.summarize(
         all_rows,
         usable,
         relations,
         moved,
         conflicting,
+        split_made_by=made_by,
         settings=dataclasses.asdict(settings) | {"n_corrections": len(orders)},
         fingerprint=imagefolder.fingerprint(layout_found, [scan.sha256 for scan in scans], parameters),
-        source=source.description,
+        source=description,
+        class_names=earlier.class_names if earlier else (),
     )
     stored = {scan.name: scan.stored for scan in scans if scan.stored}
     picture = contact_sheet.draw(all_rows, conflicting, staging_dir, stored)
     picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, all_rows)
-    files.write_text(build_dir / imagefolder.CARD_FILE, summary.card(prep, license_id=settings.license))
+    files.write_text(build_dir / imagefolder.CARD_FILE, dataset_card.render(prep))
     files.write_text(build_dir / dataset.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
     imagefolder.require_whole(build_dir)
     return prep
@@ -169,13 +229,24 @@ def _build(
 
 def _split(
     seen: list[Scan], found: list[SourceFile], decisions: list[conflicts.Decision], keys: list[str], settings: Settings
-) -> tuple[dict[str, str], list[int]]:
-    """The split of every group, and the pictures that this moves out of the split the source gave them."""
+) -> tuple[dict[str, str], list[int], dict[str, str]]:
+    """The split of every group, the images that this moves out of the split the source gave them, and who made which.
+
+    Who made a split: "source", or "seed" or "time" for those that are made here.
+    """
+    own = "time" if settings.split_by == "time" else "seed"
     fixed, moved = conflicts.source_splits(found, keys)
     open_splits = [split for split in manifest.SPLITS if split not in fixed.values()]
     if set(fixed.values()) <= {"train"}:
-        fixed, moved, open_splits = {}, [], list(manifest.SPLITS)
-    elif open_splits:  # What the source lacks is taken out of its train.
+        if moved:
+            logger.warning("All groups of the source's other splits are in its train, too: new splits are made.")
+        fixed, open_splits = {}, list(manifest.SPLITS)
+        made_by = dict.fromkeys(manifest.SPLITS, own)
+    else:
+        made_by = {split: own if split in open_splits else "source" for split in manifest.SPLITS}
+    if fixed and any(not file.split for file in found):  # Images that extend a dataset: they go to all splits.
+        open_splits = list(manifest.SPLITS)
+    elif fixed and open_splits:  # What the source lacks is taken out of its train.
         fixed = {key: split for key, split in fixed.items() if split != "train"}
         open_splits = ["train", *(split for split in open_splits if split != "train")]
     fixed |= conflicts.train_only_groups(decisions, keys)
@@ -183,7 +254,7 @@ def _split(
     fractions = {split: settings.fractions[split] / total for split in open_splits}
     by_time = settings.split_by == "time"
     groups = conflicts.groups_to_place(seen, found, decisions, keys, fixed=fixed, by_time=by_time)
-    return splits.assign(groups, fractions, seed=settings.seed, by_time=by_time), moved
+    return splits.assign(groups, fractions, seed=settings.seed, by_time=by_time), moved, made_by
 
 
 def _fold(

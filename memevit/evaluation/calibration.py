@@ -1,11 +1,13 @@
 """Whether probabilities mean what they say: the temperature that makes them so, and how far off they are."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from memevit.evaluation.predictions import softmax
+from memevit.results import Measurement
 
 N_BINS = 15  # Guo et al. 2017.
 N_SIMULATED = 200
@@ -39,9 +41,12 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if not n:
         return 1.0
     smoothing = 1 / (n + 2)
-    targets = np.full((n, n_classes), smoothing / (n_classes - 1))
-    targets[np.arange(n), labels] = 1 - smoothing
     counts = np.bincount(labels, minlength=n_classes)
+    # A class without images may have logits that are never the largest; nothing is to be expected of it.
+    is_expected = counts > 0 if (counts > 0).sum() > 1 else np.ones(n_classes, dtype=bool)
+    targets = np.zeros((n, n_classes))
+    targets[:, is_expected] = smoothing / (is_expected.sum() - 1)
+    targets[np.arange(n), labels] = 1 - smoothing
     weights = 1 / counts[labels]
     weights /= weights.sum()
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -137,10 +142,17 @@ def section(
         n_validation: images that it was fitted on.
         split: that the logits belong to.
     """
+    found = {"before": measures(before, labels), "after": measures(after, labels)}
     return {
+        "title": "Calibration",
+        "summary": f"The probabilities were calibrated with a temperature, fitted on {n_validation} validation images "
+        "and part of the weights.",
+        "measurements": [
+            asdict(Measurement(name, found["after"][name], split, len(labels)))
+            for name in ("ece_15_equal_mass", "nll", "brier")
+        ],
         "temperature": temperature,
         "fitted_on": {"split": "validation", "n": n_validation},
         "split": split,
-        "before": measures(before, labels),
-        "after": measures(after, labels),
+        **found,
     }

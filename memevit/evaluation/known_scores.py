@@ -3,18 +3,18 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memevit import files
 from memevit.evaluation import rejection
 from memevit.evaluation.significance import WILSON, wilson_interval
 from memevit.results import Measurement
 
-KNOWN_SCORES_FILE = "known_scores.png"
 DPI = 100
+KNOWN, NEAR, FAR = "known", "near", "far"
+_COLOURS = {KNOWN: "tab:blue", NEAR: "tab:orange", FAR: "tab:red"}
+_MAX_NAMED = 2
 N_RESAMPLES = 500
 BOOTSTRAP = f"bootstrap, {N_RESAMPLES} draws, percentiles, 95 %"
 _N_BINS = 40
@@ -94,6 +94,7 @@ def section(
         "measurements": [asdict(one) for one in measurements],
         "per_class": per_class,
         "sources": sources,
+        "histogram": _histogram(known, unknown, settings["threshold"]),
     }
 
 
@@ -137,52 +138,47 @@ def line(found: Mapping[str, Any]) -> str:
     return "; ".join([*parts, f"of {n} test images {n_rejected} called unknown"])
 
 
-def draw(model_dir: Path, known: Known, unknown: Sequence[Unknown], *, threshold: float) -> None:
-    """Write known_scores.png, see `histogram_png`."""
-    files.write_bytes(model_dir / KNOWN_SCORES_FILE, histogram_png(known, unknown, threshold=threshold))
+def _histogram(known: Known, unknown: Sequence[Unknown], threshold: float) -> dict[str, Any]:
+    """Edges of bins, and the share of images in each for the known and for each kind of unknown images."""
+    groups = [(f"known classes ({known.split}, n = {len(known.scores)})", KNOWN, known.scores)]
+    for kind, title in ((NEAR, "similar unknown images"), (FAR, "other unknown images")):
+        own = [one for one in unknown if one.is_near == (kind == NEAR)]
+        if own:
+            names = ", ".join(one.name for one in own) if len(own) <= _MAX_NAMED else f"{len(own)} sources"
+            scores = np.concatenate([one.scores for one in own])
+            groups.append((f"{title}: {names} (n = {len(scores)})", kind, scores))
+    lowest = min(known.scores.min(), threshold)
+    shown_from = lowest - _CLIPPED_BELOW * max(1.0, known.scores.max() - lowest)
+    shown_from = max(shown_from, min(scores.min() for *_, scores in groups))
+    edges = np.linspace(shown_from, max(scores.max() for *_, scores in groups) + 1e-9, _N_BINS + 1)
+    rows = []
+    for title, kind, scores in groups:
+        counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
+        rows.append({"title": title, "kind": kind, "shares": (counts / len(scores)).round(6).tolist()})
+    return {"edges": edges.round(6).tolist(), "threshold": threshold, "groups": rows}
 
 
-def histogram_png(known: Known, unknown: Sequence[Unknown], *, threshold: float) -> bytes:
+def histogram_png(histogram: Mapping[str, Any]) -> bytes:
     """A PNG with a histogram of known scores: known images above, unknown ones below, and the threshold.
 
     Args:
-        known: images of the known classes.
-        unknown: images of none of them; the similar and the dissimilar ones are told apart.
-        threshold: that most images are judged by.
+        histogram: the object of this name in the section `open_set` of results.json.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    groups = {
-        f"known classes ({known.split}, n = {len(known.scores)})": (known.scores, "tab:blue"),
-        **_grouped(unknown, is_near=True, title="similar unknown images", colour="tab:orange"),
-        **_grouped(unknown, is_near=False, title="other unknown images", colour="tab:red"),
-    }
-    lowest = min(known.scores.min(), threshold)
-    shown_from = lowest - _CLIPPED_BELOW * max(1.0, known.scores.max() - lowest)
-    shown_from = max(shown_from, min(own.min() for own, _ in groups.values()))
-    edges = np.linspace(shown_from, max(own.max() for own, _ in groups.values()) + 1e-9, _N_BINS + 1)
+    groups, edges = histogram["groups"], np.asarray(histogram["edges"], dtype=float)
     figure = Figure(figsize=(9, 1.2 + 1.5 * len(groups)), dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     rows = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (title, (scores, colour)) in zip(rows, groups.items(), strict=True):
-        weights = np.full(len(scores), 1 / len(scores))
-        axes.hist(np.maximum(scores, shown_from), edges, weights=weights, color=colour)
-        axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2, label="threshold")
+    for axes, group in zip(rows, groups, strict=True):
+        axes.bar(edges[:-1], group["shares"], np.diff(edges), align="edge", color=_COLOURS[group["kind"]])
+        axes.axvline(histogram["threshold"], color="black", linestyle="--", linewidth=1.2, label="threshold")
         axes.set_ylabel("share")
-        axes.set_title(title, loc="left", fontsize="medium")
+        axes.set_title(group["title"].replace("$", r"\$"), loc="left", fontsize="medium")
         axes.margins(x=0.01)
     rows[0].legend(loc="upper left", frameon=False)
     rows[-1].set_xlabel("known score (higher: more like the training images; the first bin holds all lower scores)")
     content = io.BytesIO()
     canvas.print_png(content, metadata={"Software": None})
     return content.getvalue()
-
-
-def _grouped(unknown: Sequence[Unknown], *, is_near: bool, title: str, colour: str) -> dict[str, tuple]:
-    own = [one for one in unknown if one.is_near == is_near]
-    if not own:
-        return {}
-    scores = np.concatenate([one.scores for one in own])
-    names = ", ".join(one.name for one in own) if len(own) <= 2 else f"{len(own)} sources"
-    return {f"{title}: {names} (n = {len(scores)})": (scores, colour)}

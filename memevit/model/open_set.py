@@ -19,6 +19,8 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files, labels
+from memevit.model.forward import default_blocks, forward_dataset
+from memevit.model.image_dataset import ImageDataset, as_batch
 from memevit.portable import features, open_set
 from memevit.portable.open_set import LOG_ODDS, MAHALANOBIS, balanced_weights
 
@@ -39,6 +41,52 @@ class Seen:
     logits: np.ndarray
     features: Mapping[str, np.ndarray]
     labels: np.ndarray
+
+
+def layers_of(model: PreTrainedModel) -> tuple[str, ...]:
+    """Layers whose features tell known images from unknown ones: what the head sees, and the block in the middle.
+
+    Chosen with benchmarks/open_set.py among one and three blocks, with and without the last layer.
+    """
+    blocks = default_blocks(model)
+    return (features.FINAL, *blocks[(len(blocks) - 1) // 2 :][:1])
+
+
+def observe(
+    model: PreTrainedModel, images: ImageDataset, layers: Sequence[str], *, batch_size: int = 64, n_workers: int = 0,
+    title: str | None = None,
+) -> Seen:  # fmt: skip
+    """What `model` computes for `images`, seen as in evaluation.
+
+    Args:
+        model: on its device.
+        images: of one split.
+        layers: whose features are wanted.
+        batch_size: images that the model sees at once.
+        n_workers: processes that load images.
+        title: of the progress bar; None shows none.
+    """
+    found = forward_dataset(
+        model, images.plain, layers=layers, normalise=images.normalise, collate=as_batch, batch_size=batch_size,
+        n_workers=n_workers, title=title,
+    )  # fmt: skip
+    return Seen(found.logits, found.features, np.asarray(images.labels, dtype=np.int64))
+
+
+def some_of(labels: Sequence[int], n: int, *, seed: int = 0) -> np.ndarray:
+    """Positions of about `n` images, as many of each class as there are if that is less than its share.
+
+    Example:
+        >>> some_of([0] * 8 + [1], 4).tolist()[-1], len(some_of([0] * 8 + [1], 4))
+        (8, 3)
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    if len(labels) <= n:
+        return np.arange(len(labels))
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    share = max(1, n // len(np.unique(labels)))
+    by_class = [shuffled[labels[shuffled] == label][:share] for label in np.unique(labels)]
+    return np.sort(np.concatenate(by_class))
 
 
 def default_score(layers: Sequence[str]) -> list[str]:

@@ -93,7 +93,18 @@ class OpenSet:
         if hashlib.sha256(path.read_bytes()).hexdigest() != settings["sha256"]:
             raise StaleStatisticsError(f"{path.name} is not the file that config.json was written with. {renewal()}")
         names = {int(label): name for label, name in config["id2label"].items()}
-        return cls(settings, load_file(path), [names[label] for label in range(len(names))])
+        found = cls(settings, load_file(path), [names[label] for label in range(len(names))])
+        if missing := [name for name in found.required_arrays() if name not in found.arrays]:
+            raise StaleStatisticsError(f"{path.name} lacks {missing[0]}. {renewal()}")
+        return found
+
+    def required_arrays(self) -> list[str]:
+        """Names of the arrays without which nothing can be decided."""
+        layers = [term.removeprefix(MAHALANOBIS) for term in self.settings["score"] if term != LOG_ODDS]
+        names = [f"{kind}.{layer}" for layer in layers for kind in ("mean", "whitening")]
+        names += [f"probe.{name}" for name in ("logits", *self.settings["layers"])]
+        return [*names, "standard.median", "standard.scale", "validation.score", "validation.label",
+                "validation.predicted"]  # fmt: skip
 
     @property
     def layers(self) -> list[str]:

@@ -39,6 +39,13 @@ def test_logits_as_large_as_a_network_can_give_still_have_a_temperature():
     assert np.isfinite(calibration.fit_temperature(np.array([[1e4, 0.0], [0.0, 1e4]]), np.array([0, 1])))
 
 
+def test_a_class_that_can_never_win_does_not_change_the_temperature():
+    logits, labels = sampled(300)
+    with_another = np.concatenate([logits, np.full((300, 1), -1e4)], axis=1)
+    expected = calibration.fit_temperature(logits, labels)
+    assert calibration.fit_temperature(with_another, labels) == pytest.approx(expected, rel=1e-3)
+
+
 def test_ece_of_two_bins_by_hand():
     confidence, is_correct = np.array([0.55, 0.55, 0.95, 0.95]), np.array([True, False, True, True])
     # Two images at 0.55 with accuracy 0.5, two at 0.95 with accuracy 1: both are off by 0.05.

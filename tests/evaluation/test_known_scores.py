@@ -24,6 +24,11 @@ def unknown(shift=-6.0, name="drawn images", **options):
     return Unknown(name, scores, scores >= -1, **options)
 
 
+def png(sources):
+    found = known_scores.section(SETTINGS, known(), sources, ["doom", "zelda"])
+    return known_scores.histogram_png(found["histogram"])
+
+
 def test_the_section_counts_rejected_test_images_by_class_and_accepted_unknown_ones():
     found = known_scores.section(SETTINGS, known(), [unknown(), unknown(0.0, "other games")], ["doom", "zelda"])
     assert [(row["class_name"], row["n"], row["n_rejected"]) for row in found["per_class"]] == [
@@ -48,12 +53,12 @@ def test_the_line_says_what_became_of_unknown_and_of_known_images():
 
 @pytest.mark.parametrize("sources", [[], [unknown()], [unknown(), unknown(-1.0, "other games", is_near=True)]])
 def test_the_histogram_has_a_row_for_each_kind_of_image(sources):
-    image = Image.open(io.BytesIO(known_scores.histogram_png(known(), sources, threshold=-1.0)))
+    image = Image.open(io.BytesIO(png(sources)))
     assert image.size == (900, int(100 * (1.2 + 1.5 * (1 + len(sources)))))
 
 
 def test_scores_that_are_extremely_low_do_not_squeeze_the_others_into_one_bin():
-    content = known_scores.histogram_png(known(), [unknown(-1e6)], threshold=-1.0)
+    content = png([unknown(-1e6)])
     pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
     is_blue = (abs(pixels - (31, 119, 180)).sum(axis=2) < 30)[:, 90:]
     assert is_blue.any(axis=0).sum() > 100  # Columns of the image with bars of known images.

@@ -13,7 +13,7 @@ from PIL import Image
 from memevit import files
 from memevit.errors import UserError
 from memevit.hub import checks, leak_scan
-from memevit.hub.assemble import is_ours
+from memevit.hub.model_page import is_ours
 
 
 def picture(image_format):
@@ -46,15 +46,15 @@ PLANTED = [
     ("archive.dat", zipped("archive/data.pkl"), "an archive that holds a pickle"),
     ("model.safetensors", pickle.dumps([1]), "is a pickle"),
     ("model.safetensors", b"\0" * 100, "is no safetensors file"),
-    ("a.jpg", picture("JPEG"), "picture"),
-    ("a.json", picture("PNG"), "picture"),
-    ("thumb.txt", picture("GIF"), "picture"),
-    ("meme.dat", picture("WEBP"), "picture"),
-    ("scan.dat", picture("BMP"), "picture"),
-    ("scan.tif", picture("TIFF"), "picture"),
-    ("open_set.safetensors", safetensors({}, b"\0" * 64 + picture("PNG")), "picture"),
-    ("report.html", b'<img src="data:image/jpeg;base64,' + base64.b64encode(picture("JPEG")) + b'">', "picture"),
-    ("results.json", b'{"thumb": "' + base64.b64encode(picture("JPEG")) + b'"}', "picture"),
+    ("a.jpg", picture("JPEG"), "image"),
+    ("a.json", picture("PNG"), "image"),
+    ("thumb.txt", picture("GIF"), "image"),
+    ("meme.dat", picture("WEBP"), "image"),
+    ("scan.dat", picture("BMP"), "image"),
+    ("scan.tif", picture("TIFF"), "image"),
+    ("open_set.safetensors", safetensors({}, b"\0" * 64 + picture("PNG")), "image"),
+    ("report.html", b'<img src="data:image/jpeg;base64,' + base64.b64encode(picture("JPEG")) + b'">', "image"),
+    ("results.json", b'{"thumb": "' + base64.b64encode(picture("JPEG")) + b'"}', "image"),
     ("run.json", b'{"token": "hf_' + b"AbCdEfGhIjKlMnOpQrStUvWxYz012345" + b'"}', "a Hugging Face token"),
     ("run.json", b'{"Authorization": "Bearer abcdefghijklmnop1234"}', "an authorization header"),
     ("notes.md", b"-----BEGIN RSA PRIVATE KEY-----", "a private key"),
@@ -109,10 +109,10 @@ def test_harmless_content_passes(tmp_path):
 def test_a_picture_passes_only_where_it_is_meant_and_as_it_was_made(tmp_path):
     (tmp_path / "confusion_matrix.png").write_bytes(picture("PNG"))
     known = {"confusion_matrix.png": files.sha256_of(tmp_path / "confusion_matrix.png")}
-    assert leak_scan.findings(tmp_path, known_pictures=known) == []
+    assert leak_scan.findings(tmp_path, known_images=known) == []
     (tmp_path / "confusion_matrix.png").write_bytes(picture("PNG") + b"x")
-    assert leak_scan.findings(tmp_path, known_pictures=known) == ["confusion_matrix.png is or holds a picture"]
-    assert leak_scan.findings(tmp_path, may_hold_pictures=True) == []
+    assert leak_scan.findings(tmp_path, known_images=known) == ["confusion_matrix.png is or holds an image"]
+    assert leak_scan.findings(tmp_path, may_hold_images=True) == []
 
 
 def test_everything_that_is_wrong_is_told_at_once():

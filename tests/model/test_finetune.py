@@ -33,8 +33,14 @@ def test_the_model_folder_holds_what_it_should_and_nothing_else(trained):
     assert {path.name for path in trained.iterdir()} == {
         *("config.json", "model.safetensors", "preprocessor_config.json"),
         *("predictions.csv", "results.json", "run.json", "learning_curves.png", "README.md", "confusion_matrix.png"),
+        *("open_set.safetensors", "known_scores.png"),
     }
     assert [path.name for path in trained.parent.iterdir()] == ["model"]
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(trained):
+    modes = {path.name: path.stat().st_mode for path in trained.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
 
 
 def test_it_learned_to_tell_unseen_pictures_apart(trained):
@@ -135,6 +141,7 @@ def test_results_carry_split_n_and_interval_beside_the_baselines(trained):
         ("fine-tuned model", "test"),
         ("majority class", "test"),
         ("colour histogram", "test"),
+        ("linear probe", "test"),
     }
     for measurement in accuracy.values():
         assert measurement["n"] == 18
