@@ -444,7 +444,16 @@ class PushArguments:
     """What is published, where, and who may see it."""
 
     model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
-    repo_id: str = field(metadata={"help": "Name on the Hub: USER/NAME or ORGANISATION/NAME."})
+    repo_id: str | None = field(
+        default=None, metadata={"help": "Name on the Hub: USER/NAME or ORGANISATION/NAME. Needed unless --html."}
+    )
+    html: Path | None = field(
+        default=None,
+        metadata={"help": "Publish nothing; write the model as one HTML file that works in any browser, offline."},
+    )
+    web_runtime: Path | None = field(
+        default=None, metadata={"help": "Folder of the npm package onnxruntime-web for --html; fetched when missing."}
+    )
     public: bool = field(
         default=False, metadata={"help": "Make it public, once everything is there and checked; private by default."}
     )
@@ -512,6 +521,12 @@ class PushArguments:
         return not self.create_pr and self.revision in (None, "main")
 
     def __post_init__(self) -> None:
+        if self.html is not None:
+            if self.repo_id is not None:
+                raise UserError("--html publishes nothing. Leave --repo_id out, or run the command twice.")
+            return
+        if self.repo_id is None:
+            raise UserError("--repo_id is missing. Give USER/NAME, or --html FILE for a page without the Hub.")
         bad_parts = ("--", "..", ".git/")
         if not _REPO_ID.fullmatch(self.repo_id) or any(bad in f"{self.repo_id}/" for bad in bad_parts):
             raise UserError(
@@ -558,6 +573,10 @@ class AppArguments:
     port: int = field(default=7860, metadata={"help": "Port to serve on; 0 takes a free one."})
     max_file_mb: int = field(default=20, metadata={"help": "Largest image file that is accepted, in megabytes."})
     open_browser: bool = field(default=False, metadata={"help": "Open the page in the browser."})
+    static: bool = field(
+        default=False,
+        metadata={"help": "Serve the page of push_to_hub.py --html, where the browser runs the model."},
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

@@ -14,7 +14,6 @@ from memevit.hub import web_runtime
 SOURCE_DIR = Path(__file__).parents[1] / "portable" / "web"
 SCRIPTS = ("resize.js", "answer.js", "zip.js", "page.js")  # One after the other: each may use those before it.
 MODEL, RUNTIME, WASM = "model", "runtime", "runtime-wasm"
-MAX_LISTED_CLASSES = 12
 
 
 def write(
@@ -26,6 +25,7 @@ def write(
     processor: Mapping[str, Any],
     open_set: Mapping[str, Any] | None = None,
     title: str,
+    about: str,
 ) -> int:
     """Write the page with model and runtime inside, and return its size in bytes.
 
@@ -37,6 +37,7 @@ def write(
         processor: as `onnx_export.processor_json` gives it.
         open_set: `threshold` and `scores` of validation images, where the graph gives a known score.
         title: of the page.
+        about: a sentence below the title.
     """
     embedded = {
         RUNTIME: _packed(runtime_dir / web_runtime.SCRIPT_FILE),
@@ -44,33 +45,29 @@ def write(
         MODEL: _packed(onnx_path),
     }
     info = {"class_names": list(class_names), "processor": dict(processor), "open_set": open_set}
-    text = render(info, embedded=embedded, title=title)
+    text = render(info, embedded=embedded, title=title, about=about)
     files.write_text(path, text)
     return len(text.encode())
 
 
-def render(info: Mapping[str, Any], *, embedded: Mapping[str, str], title: str) -> str:
-    """The page; without `embedded`, `info["files"]` says where the page finds runtime and model.
+def render(info: Mapping[str, Any], *, embedded: Mapping[str, str], title: str, about: str) -> str:
+    """The page.
 
     Args:
-        info: what the scripts read: `class_names`, `processor`, `open_set` and perhaps `files` by id.
+        info: what the scripts read: `class_names`, `processor` and `open_set`.
         embedded: gzipped and base64-encoded content by id.
         title: of the page.
+        about: a sentence below the title.
     """
     import jinja2
 
-    names = info["class_names"]
-    listed = ", ".join(names[:MAX_LISTED_CLASSES]) + (", …" if len(names) > MAX_LISTED_CLASSES else "")
     unknown = " Images of anything else are called unknown." if info.get("open_set") else ""
     template = jinja2.Template(
         (SOURCE_DIR / "page.html.j2").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined, autoescape=False
     )
     return template.render(
         title=html.escape(title),
-        about=html.escape(
-            f"Sorts images into {len(names)} classes: {listed}. It says which it takes them for{unknown}."
-        ),
-        connect_src="data:" if embedded else "* data:",
+        about=html.escape(about + unknown),
         css=(SOURCE_DIR / "page.css").read_text(encoding="utf-8"),
         footer=html.escape(
             "Made from a fine-tuned image classification model. A probability says how sure the model is, not that "

@@ -73,6 +73,4 @@ def _require_intact(found: Path) -> None:
         if not path.is_file():
             raise UserError(f"{path} does not exist. Name a folder with the dist files of {PACKAGE} {VERSION}.")
         if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise UserError(
-                f"{path} is not that of {PACKAGE} {VERSION} (other checksum). Delete it and try again."
-            )
+            raise UserError(f"{path} is not that of {PACKAGE} {VERSION} (other checksum). Delete it and try again.")

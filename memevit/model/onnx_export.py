@@ -126,16 +126,14 @@ def _prepared(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter speaks of operators that no model here has."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """The exporter speaks of operators and initializers that no user needs to know about."""
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,14 +12,8 @@ let shownLabel = null;
 let queue = Promise.resolve();
 let nWaiting = 0, nDone = 0, startedAt = 0;
 
-// Embedded content, unzipped where it was zipped; or fetched, where the page was published with the files beside it.
+// Embedded content, unzipped.
 async function content(id) {
-  const address = info.files?.[id];
-  if (address) {
-    const response = await fetch(address);
-    if (!response.ok) throw new Error(`${address} could not be fetched (HTTP ${response.status})`);
-    return response.arrayBuffer();
-  }
   const element = $(id);
   const bytes = Uint8Array.from(atob(element.textContent), (character) => character.charCodeAt(0));
   element.remove(); // The text would stay in memory beside what was made of it.
