@@ -117,13 +117,14 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
     transformers_logging.set_verbosity_error()
     data = prepared.load(dataset)
     set_seed(seed)
-    model = _model(backbone, len(data.class_names))
+    names = data["train"].features["label"].names
+    model = _model(backbone, len(names))
     choose_attention(model, precision, model.device)
     image_processor = AutoImageProcessor.from_pretrained(backbone)
     side = int(image_processor.size.get("height") or image_processor.size["shortest_edge"])
     pictures = {
-        name: _Pictures(split.paths, split.labels, image_processor, side, varied=name == "train")
-        for name, split in data.by_name.items()
+        name: _Pictures(prepared.paths_of(split), split["label"][:], image_processor, side, varied=name == "train")
+        for name, split in data.items()
     }
     best = _best_weights()
     with tempfile.TemporaryDirectory() as folder:
@@ -141,10 +142,10 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     logits = {name: _logits(model, pictures[name]) for name in runs.SPLITS}
     found = Predictions(
-        class_names=data.class_names,
-        paths=[file for name in runs.SPLITS for file in data.by_name[name].files],
-        splits=[name for name in runs.SPLITS for _ in data.by_name[name].files],
-        labels=np.concatenate([data.by_name[name].labels for name in runs.SPLITS]),
+        class_names=names,
+        paths=[file for name in runs.SPLITS for file in data[name]["file"]],
+        splits=[name for name in runs.SPLITS for _ in data[name]["file"]],
+        labels=np.concatenate([data[name]["label"][:] for name in runs.SPLITS]),
         probabilities=np.concatenate([softmax(logits[name]) for name in runs.SPLITS]),
     )
     return runs.scores(found) | {"seconds": round(seconds, 1)}

@@ -20,7 +20,7 @@ from benchmarks import timing
 from memevit import cli, cores
 from memevit.model import decoding
 from memevit.model.classifier import Classifier, best_device
-from memevit.model.image_dataset import Pixels
+from memevit.model.processor import Processor
 
 OURS, LOOP, DECODING, NETWORK = "sort_memes", "pipeline, one by one", "decoding alone", "network alone"
 
@@ -86,7 +86,7 @@ def sides(folder: Path, paths: list[Path], batch_size: int) -> dict:
     classifier, device = Classifier.load(folder), best_device()
     classify = pipeline("image-classification", model=str(folder), device=device)
     names, n_processes = [str(path) for path in paths], cores.n_cores()
-    shown = Pixels.of(AutoImageProcessor.from_pretrained(folder))
+    shown = Processor.of(AutoImageProcessor.from_pretrained(folder))
     decoded = list(decoding.decoded(paths, shown.render, n_processes=n_processes))
 
     def exhaust(results) -> None:
@@ -102,7 +102,7 @@ def sides(folder: Path, paths: list[Path], batch_size: int) -> dict:
         LOOP: lambda: rate(lambda: [classify(name) for name in names]),
         "pipeline, batches": lambda: rate(lambda: list(classify(names, batch_size=batch_size))),
         DECODING: lambda: rate(lambda: exhaust(decoding.decoded(paths, shown.render, n_processes=n_processes))),
-        NETWORK: lambda: rate(lambda: exhaust(classifier.classify_levels(iter(decoded), batch_size=batch_size))),
+        NETWORK: lambda: rate(lambda: exhaust(classifier.classify_pixels(iter(decoded), batch_size=batch_size))),
     }
 
 

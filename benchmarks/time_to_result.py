@@ -136,12 +136,12 @@ def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir
     import finetune_vit
     from memevit.arguments import ModelArguments, RunArguments
     from memevit.evaluation import measure
-    from memevit.model import pixel_cache, training
+    from memevit.model import pixel_cache, runs, training
     from memevit.model.recipe import FineTuningArguments, RecipeArguments
 
     watched = [
-        (pixel_cache, "open_or_build", "cache"), (training, "train", "train"), (Trainer, "evaluate", "evaluate"),
-        (training, "predict_logits", "evaluate"), (training, "save", "save"), (measure, "record", "save"),
+        (pixel_cache, "open_or_build_all", "cache"), (training, "train", "train"), (Trainer, "evaluate", "evaluate"),
+        (runs, "_logits", "evaluate"), (training, "save", "save"), (measure, "record", "save"),
     ]  # fmt: skip
     for one in watched:
         stages.watch(*one)

@@ -38,7 +38,8 @@ from benchmarks.plain_trainer import PlainDataset
 from memevit import cli, cores
 from memevit.model import precision, recipe, training
 from memevit.model.classifier import best_device
-from memevit.model.image_dataset import Augmentation, Finish, PictureDataset, Pixels
+from memevit.model.image_dataset import AugmentAndNormalise, Augmentation, ImageDataset, keep_decoded
+from memevit.model.processor import Processor
 
 SIDES = {
     "ours": "(a) our path",
@@ -119,12 +120,12 @@ def sides_of(
 ) -> tuple[dict[str, Callable[[], float]], float]:
     """Each side as a function that returns images per second, and the operations of one training picture."""
     processor = AutoImageProcessor.from_pretrained(folder)
-    shown, augmentation = Pixels.of(processor), Augmentation()
+    shown, augmentation = Processor.of(processor), Augmentation()
     labels = [list(timing.CLASSES).index(path.parent.name) for path in paths]
-    cached = PictureDataset(paths, labels, shown, augmentation)
-    cached.keep_decoded("train", args.work_dir / "cache")
+    cached = ImageDataset(paths, labels, shown, augmentation)
+    keep_decoded([cached], "train", args.work_dir / "cache")
     plain = PlainDataset(paths, labels, processor, is_train=True)
-    finish = Finish(shown, augmentation)
+    finish = AugmentAndNormalise(shown, augmentation)
 
     def model() -> PreTrainedModel:
         set_seed(0)
@@ -205,7 +206,7 @@ def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainB
     if args.torch_compile:
         model.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    height, width = Pixels.of(processor).size
+    height, width = Processor.of(processor).size
     values = torch.randn(args.batch_size, 3, height, width, device=device)
     labels = torch.zeros(args.batch_size, dtype=torch.long, device=device)
     start = 0.0

@@ -1,9 +1,12 @@
 """Command-line arguments, one dataclass per concern. The values are plain; the package never sees these classes."""
 
+import dataclasses
+import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from memevit.errors import UserError
 
@@ -220,3 +223,24 @@ class DiagnoseArguments:
     def sections(self) -> tuple[str, ...]:
         """The sections that are measured."""
         return tuple(self.only.replace(" ", "").split(",")) if self.only else DIAGNOSE_SECTIONS
+
+
+def from_keywords(given: Mapping[str, Any], *groups: type) -> list[Any]:
+    """One instance of each dataclass, with the values that are `given` by the names of their fields.
+
+    Raises:
+        UserError: no group has such a field, or a value is refused.
+
+    Example:
+        >>> from_keywords({"seed": 3}, SplitArguments)[0].seed
+        3
+    """
+    known = {one.name: group for group in groups for one in dataclasses.fields(group) if one.init}
+    if unknown := [name for name in given if name not in known]:
+        closest = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {closest[0]}?" if closest else ""
+        raise UserError(f"There is no argument {unknown[0]}.{hint}")
+    try:
+        return [group(**{name: value for name, value in given.items() if known[name] is group}) for group in groups]
+    except ValueError as error:
+        raise UserError(f"These arguments don't go together: {error}") from error

@@ -35,7 +35,7 @@ class Positional:
 
 def run(
     main: Callable[..., None],
-    *groups: type,
+    *groups: type | Callable[[], tuple[type, ...]],
     doc: str | None,
     argv: Sequence[str] | None = None,
     positional: Positional | None = None,
@@ -44,7 +44,7 @@ def run(
 
     Args:
         main: takes one instance of each group, then the list of positional values if there are any.
-        groups: dataclasses whose fields become flags.
+        groups: dataclasses whose fields become flags, or one function that returns them.
         doc: the script's docstring, shown by `--help`.
         argv: arguments; those of the process when None.
         positional: arguments without a flag.
@@ -74,8 +74,10 @@ def run(
 
 
 def _parse(
-    groups: tuple[type, ...], doc: str | None, argv: Sequence[str] | None, positional: Positional | None
+    groups: tuple, doc: str | None, argv: Sequence[str] | None, positional: Positional | None
 ) -> tuple[list, list]:
+    if not isinstance(groups[0], type):
+        groups = groups[0]()
     from transformers import HfArgumentParser  # Takes most of a second: not for those who import this module.
 
     parser = HfArgumentParser(groups, description=doc, formatter_class=_Help, allow_abbrev=False)
@@ -91,6 +93,23 @@ def _parse(
         raise UserError(_unknown_option_message(unknown[0], parser))
     extra = [getattr(values.pop(), positional.name)] if positional else []
     return values, extra
+
+
+def value_of(flag: str, argv: Sequence[str] | None = None) -> str | None:
+    """The value of `flag` on the command line before it is parsed; None if it is not given.
+
+    Example:
+        >>> value_of("--dataset", ["--seed", "1", "--dataset", "prepared"]), value_of("--dataset", ["--dataset=other"])
+        ('prepared', 'other')
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    found = None
+    for position, one in enumerate(argv):
+        if one == flag and position + 1 < len(argv):
+            found = argv[position + 1]
+        elif one.startswith(f"{flag}="):
+            found = one.partition("=")[2]
+    return found
 
 
 def _unknown_option_message(option: str, parser: argparse.ArgumentParser) -> str:

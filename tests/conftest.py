@@ -94,6 +94,13 @@ def run_finetune(*argv):
     return run_script(finetune_vit, *argv, groups=(ModelArguments, RecipeArguments, RunArguments, FineTuningArguments))
 
 
+def run_diagnose(*argv):
+    import diagnose
+    from memevit.arguments import DiagnoseArguments
+
+    return run_script(diagnose, *argv, groups=(DiagnoseArguments,))
+
+
 def run_sort(*argv):
     import sort_memes
     from memevit.arguments import SortArguments

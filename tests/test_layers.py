@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("data", "model", "evaluation", "hub")
+WIRING = "commands"  # What the scripts do: it may import every room, and none may import it.
 TORCH = {"torch", "torchvision"}
 
 
@@ -48,16 +49,27 @@ def test_every_room_has_files():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_do_not_import_one_another_nor_the_command_line(room):
-    forbidden = [f"memevit.{other}" for other in ROOMS if other != room] + ["memevit.cli", "memevit.arguments"]
+    forbidden = [f"memevit.{other}" for other in ROOMS if other != room] + [
+        "memevit.cli",
+        "memevit.arguments",
+        f"memevit.{WIRING}",
+    ]
     for path in files_of(room):
         for name in imported(path)["anywhere"]:
             assert not any(name == other or name.startswith(f"{other}.") for other in forbidden), (path, name)
 
 
+def test_commands_leave_the_command_line_to_the_scripts():
+    paths = files_of(WIRING)
+    assert {"finetune.py", "prepare.py"} <= {path.name for path in paths}
+    for path in paths:
+        assert "memevit.cli" not in imported(path)["anywhere"], path
+
+
 def test_the_bottom_imports_no_room():
     for path in BOTTOM:
         for name in imported(path)["anywhere"]:
-            assert not any(name.startswith(f"memevit.{room}") for room in ROOMS), (path, name)
+            assert not any(name.startswith(f"memevit.{room}") for room in (*ROOMS, WIRING)), (path, name)
 
 
 @pytest.mark.parametrize("room", ["data", "evaluation", "hub", ""])

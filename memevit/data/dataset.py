@@ -1,14 +1,37 @@
-"""Read a dataset folder that data_prep.py has written."""
+"""A dataset folder that data_prep.py has written, opened with `datasets`.
 
+    dataset = load(Path("prepared"))
+    dataset["train"].features["label"].names     class names; position is the label
+    dataset["train"][0]                          {"image": {"path": ..., "bytes": None}, "label": 0, "file": ..., ...}
+
+Each split has the columns `image` (not decoded), `label`, `file` (path within the folder), `group` and `fold`, and
+`title` if the source had titles. Rows are those of manifest.csv that were kept, sorted by `file`. They are
+memory-mapped from an Arrow file beside the folder, so loader processes share them.
+"""
+
+import hashlib
 import json
-from dataclasses import dataclass
+import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from memevit import manifest
+from memevit import files, manifest
 from memevit.errors import UserError
 from memevit.labels import sorted_class_names
 
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
 PREP_FILE = "prep.json"
+TITLE = "title"
+_FORMAT = 1  # Raise it when the same manifest.csv gives other columns than before.
+_KEY_LENGTH = 16
+_WRITTEN_AT_ONCE = 10_000  # Rows.
+MIN_FOLDS = 3
 
 
 def has_prep(dataset_dir: Path) -> bool:
@@ -20,66 +43,159 @@ def read_prep(dataset_dir: Path) -> dict:
     """The content of prep.json.
 
     Raises:
-        UserError: it is not there or damaged.
+        UserError: it is missing or damaged.
     """
     try:
         content = json.loads((dataset_dir / PREP_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{dataset_dir / PREP_FILE} can't be read ({error}). Run data_prep.py again.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{dataset_dir / PREP_FILE} is damaged (no object). Run data_prep.py again.")
+        raise UserError(f"{dataset_dir / PREP_FILE} is damaged (not an object). Run data_prep.py again.")
     return content
 
 
-@dataclass(frozen=True)
-class Split:
-    """Pictures of one split, in the order that `load_dataset("imagefolder")` gives them.
-
-    `files` are the paths within the dataset folder, `labels` the class ids.
-    """
-
-    paths: list[Path]
-    files: list[str]
-    labels: list[int]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A prepared dataset: class names by label, splits by name, and the fingerprint of what it was made from."""
-
-    class_names: list[str]
-    by_name: dict[str, Split]
-    fingerprint: str
-
-
-def load(dataset_dir: Path) -> Dataset:
-    """The prepared dataset in `dataset_dir`.
+def require_prepared(dataset_dir: Path) -> None:
+    """Check that `dataset_dir` was written by data_prep.py; takes no time and imports nothing.
 
     Raises:
-        UserError: no prepared dataset, or a picture is missing from it.
+        UserError: it was not.
     """
-    kept = sorted(
-        (row.file, row.split, row.class_name) for row in manifest.iter_rows(dataset_dir) if row.status == manifest.KEPT
+    next(manifest.iter_rows(dataset_dir), None)
+    read_prep(dataset_dir)
+
+
+def load(dataset_dir: Path) -> "datasets.DatasetDict":
+    """The splits of a prepared dataset, see the top of this module.
+
+    Raises:
+        UserError: `dataset_dir` was not written by data_prep.py, or images are missing from it.
+    """
+    import datasets  # Takes a second; `--help` and wrong paths need not wait for it.
+
+    require_prepared(dataset_dir)
+    dataset_dir = dataset_dir.absolute()
+    key = hashlib.sha256(
+        f"{_FORMAT} {dataset_dir} {files.sha256_of(dataset_dir / manifest.FILE_NAME)} "
+        f"{files.sha256_of(dataset_dir / PREP_FILE)}".encode()
+    ).hexdigest()[:_KEY_LENGTH]
+    cache_dir = dataset_dir.with_name(f"{dataset_dir.name}.cache")
+    paths = {split: cache_dir / f"rows-{key}-{split}.arrow" for split in manifest.SPLITS}
+    if not all(path.is_file() for path in paths.values()):
+        columns, names = _columns(dataset_dir)
+        features = _features(names, has_title=TITLE in columns["train"])
+        try:
+            _write(columns, features, paths)
+        except OSError as error:
+            logger.debug("The rows are held in memory, for %s can't be written: %s", cache_dir, error)
+            found = {split: datasets.Dataset.from_dict(own, features=features) for split, own in columns.items()}
+            return _checked(datasets.DatasetDict(found))
+    return _checked(datasets.DatasetDict({split: datasets.Dataset.from_file(str(paths[split])) for split in paths}))
+
+
+def _features(names: list[str], *, has_title: bool) -> "datasets.Features":
+    from datasets import ClassLabel, Features, Image, Value
+
+    text = ("file", "group", "fold", TITLE) if has_title else ("file", "group", "fold")
+    return Features(
+        {"image": Image(decode=False), "label": ClassLabel(names=names)} | {name: Value("string") for name in text}
     )
-    class_names = sorted_class_names(class_name for _, _, class_name in kept)
-    label_of = {class_name: label for label, class_name in enumerate(class_names)}
-    by_name = {}
-    for name in manifest.SPLITS:
-        files, labels = [], []
-        for file, split, class_name in kept:
-            if split == name:
-                files.append(file)
-                labels.append(label_of[class_name])
-        by_name[name] = Split([dataset_dir / file for file in files], files, labels)
-    every = [path for split in by_name.values() for path in split.paths]
-    if missing := [path for path in every if not path.is_file()]:
+
+
+def _columns(dataset_dir: Path) -> tuple[dict[str, dict[str, list]], list[str]]:
+    """The columns of each split, from manifest.csv, and the class names, in the order of prep.json."""
+    kept = sorted(
+        (row.file, row.split, row.class_name, row.group, row.fold, row.extra.get(TITLE))
+        for row in manifest.iter_rows(dataset_dir)
+        if row.status == manifest.KEPT
+    )
+    found = {class_name for _, _, class_name, *_ in kept}
+    names = [name for name in read_prep(dataset_dir).get("classes", {}) if name in found]
+    names += sorted_class_names(found - set(names))
+    label_of = {name: label for label, name in enumerate(names)}
+    has_title = any(title is not None for *_, title in kept)
+    columns = {}
+    for split in manifest.SPLITS:
+        own = [row for row in kept if row[1] == split]
+        columns[split] = {
+            "image": [{"path": str(dataset_dir / file), "bytes": None} for file, *_ in own],
+            "label": [label_of[class_name] for _, _, class_name, *_ in own],
+            "file": [file for file, *_ in own],
+            "group": [group for *_, group, _, _ in own],
+            "fold": [fold for *_, fold, _ in own],
+        } | ({TITLE: [title or "" for *_, title in own]} if has_title else {})
+    return columns, names
+
+
+def _write(columns: Mapping[str, dict[str, list]], features: "datasets.Features", paths: Mapping[str, Path]) -> None:
+    """Write an Arrow file per split; each gets its name when it is complete."""
+    from datasets.arrow_writer import ArrowWriter
+
+    for split, path in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f"rows-*-{split}.arrow"):
+            if stale != path:  # Which another process of the same command may have just written.
+                stale.unlink(missing_ok=True)
+        partial = path.with_name(f"{path.stem}.{os.getpid()}.part")
+        try:
+            with ArrowWriter(features=features, path=str(partial)) as writer:
+                n = len(columns[split]["file"])
+                for start in range(0, n, _WRITTEN_AT_ONCE):
+                    own = slice(start, start + _WRITTEN_AT_ONCE)
+                    writer.write_batch({name: values[own] for name, values in columns[split].items()})
+                writer.finalize()
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _checked(dataset: "datasets.DatasetDict") -> "datasets.DatasetDict":
+    """`dataset`, when every image is there."""
+    paths = [path for split in dataset.values() for path in paths_of(split)]
+    if missing := [path for path in paths if not os.path.isfile(path)]:
         raise UserError(
-            f"{len(missing)} of {len(every)} pictures are gone, first {missing[0]}. Run data_prep.py again."
+            f"{len(missing)} of {len(paths)} images are missing, first {missing[0]}. Run data_prep.py again."
         )
-    return Dataset(class_names, by_name, read_prep(dataset_dir)["fingerprint"])
+    return dataset
 
 
-def describe(dataset_dir: Path) -> dict:
+def paths_of(split: "datasets.Dataset") -> list[str]:
+    """Paths of the images of one split, in its order."""
+    return [image["path"] for image in split["image"][:]]
+
+
+def folds(dataset: "datasets.DatasetDict") -> "dict[str, datasets.DatasetDict]":
+    """Train, validation and test images of each fold of a cross-validation, by the name of the fold.
+
+    Every image is tested once, by a model that has not seen its group: the fold itself is tested, the next one (after
+    the last comes the first) selects the checkpoint, the others train.
+
+    Raises:
+        UserError: data_prep.py was run without `--folds`, or with fewer than 3.
+    """
+    import datasets
+
+    everything = datasets.concatenate_datasets(list(dataset.values()))
+    fold_of, file_of = everything["fold"][:], everything["file"][:]
+    names = sorted(set(filter(None, fold_of)), key=lambda name: (len(name), name))
+    if len(names) < MIN_FOLDS:
+        found = f"{len(names)} folds" if names else "no folds"
+        raise UserError(
+            f"The dataset has {found}; one is tested, one selects the checkpoint, and at least one trains. Run "
+            "data_prep.py again with --folds 5."
+        )
+    if without := [file for file, fold in zip(file_of, fold_of, strict=True) if not fold]:
+        raise UserError(f"{len(without)} images are in no fold, first {without[0]}. Run data_prep.py again.")
+    ordered = sorted(range(len(file_of)), key=lambda row: file_of[row])
+    found = {}
+    for number, test in enumerate(names):
+        validation = names[(number + 1) % len(names)]
+        role = dict.fromkeys(names, "train") | {validation: "validation", test: "test"}
+        rows = {split: [row for row in ordered if role[fold_of[row]] == split] for split in manifest.SPLITS}
+        found[test] = datasets.DatasetDict({split: everything.select(chosen) for split, chosen in rows.items()})
+    return found
+
+
+def describe(dataset_dir: Path) -> dict[str, Any]:
     """What a model card says about the data: source, licence, and counts."""
     prep = read_prep(dataset_dir)
     return {

@@ -72,7 +72,8 @@ class Chart:
         """The chart as an element of a page."""
         body = Markup("").join(self._parts)
         return Markup(
-            '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{title}"><title>{title}</title>{body}</svg>'
+            '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{title}">'
+            "<title>{title}</title>{body}</svg>"
         ).format(w=_WIDTH, h=_HEIGHT, title=escape(self._title), body=body)
 
 

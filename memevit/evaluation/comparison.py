@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from memevit.evaluation.observed import Observed, count
-from memevit.evaluation.significance import MCNEMAR, mcnemar, paired_interval
+from memevit.evaluation.significance import MCNEMAR, Paired, paired_interval
 
 MAX_SHOWN = 48
 
@@ -21,7 +21,7 @@ def section(test: Observed, other_predicted: np.ndarray, other: str, class_names
         class_names: by id.
     """
     correct = other_predicted == test.labels
-    found = mcnemar(test.is_correct, correct)
+    found = Paired.of(test.is_correct, correct)
     low, high = paired_interval(found)
     differing = np.flatnonzero(test.predicted != other_predicted)
     # Where only one of the two is right comes first.
@@ -46,7 +46,7 @@ def section(test: Observed, other_predicted: np.ndarray, other: str, class_names
     }  # fmt: skip
 
 
-def summary(found: Any, low: float, high: float, other: str) -> str:
+def summary(found: Paired, low: float, high: float, other: str) -> str:
     """Which model is better on the same images, and whether that can be told from chance."""
     difference = f"{100 * found.difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, p = {found.p:.3f})"
     if found.p < 0.05:

@@ -221,6 +221,6 @@ def _honesty(values: dict[str, float]) -> str:
 
 def _selective(covered: float, error: float, accuracy: float) -> str:
     return (
-        f"If it may pass on the {100 * (1 - covered):.0f} % of images it is least sure of, {100 * (1 - error):.1f} % of "
-        f"the rest are right, instead of {100 * accuracy:.1f} %."
+        f"If it may pass on the {100 * (1 - covered):.0f} % of images it is least sure of, {100 * (1 - error):.1f} % "
+        f"of the rest are right, instead of {100 * accuracy:.1f} %."
     )

@@ -16,7 +16,6 @@ PROPERTIES, PROBE = "file properties alone", "linear probe"
 MAX_TRAIN, MAX_TEST = 5000, 5000  # Images from which baselines learn, and on which they are compared.
 N_PERMUTATIONS = 1000
 N_SHUFFLES = 20
-ALPHA = 0.05
 _MIN_IMAGES = 30  # In the test split, for a verdict.
 _PATIENCE_S = 2.0
 
@@ -84,7 +83,7 @@ def comparisons(test: Observed, compared: np.ndarray, predicted: Mapping[str, np
     for name, classes in predicted.items():
         correct = classes == test.labels[compared]
         low, high = significance.wilson_interval(int(correct.sum()), len(correct))
-        tests.append(significance.mcnemar(own, correct))
+        tests.append(significance.Paired.of(own, correct))
         rows.append(
             {"name": "accuracy", "subject": name, "value": float(correct.mean()), "split": test.split,
              "n": len(correct), "ci_low": low, "ci_high": high, "ci_method": significance.WILSON}
@@ -96,7 +95,7 @@ def comparisons(test: Observed, compared: np.ndarray, predicted: Mapping[str, np
             "gain": one.difference, "gain_ci_low": gain_low, "gain_ci_high": gain_high, "p": one.p, "p_holm": p,
             "n_only_model": one.n_only_first, "n_only_baseline": one.n_only_second,
             "p_method": f"{significance.MCNEMAR}; Holm over {len(tests)} baselines",
-            "is_beaten": p < ALPHA and one.difference > 0,
+            "is_beaten": p < significance.ALPHA and one.difference > 0,
         }  # fmt: skip
     return rows
 
@@ -205,7 +204,7 @@ def verdict(
         return LEAKED, (
             f"The accuracy cannot be trusted yet: {twins} in another split. {share}, but some may be remembered."
         )
-    if chance[0]["p"] >= ALPHA or chance[1]["p"] >= ALPHA:
+    if chance[0]["p"] >= significance.ALPHA or chance[1]["p"] >= significance.ALPHA:
         return (
             NOTHING,
             f"Nothing shows that it learned: {share}; always guessing the most frequent class gets {majority}.",

@@ -98,6 +98,7 @@ def suspected(probabilities: np.ndarray, labels: np.ndarray) -> Suspicion:
     thresholds[present] = np.bincount(labels, weights=own, minlength=n_classes)[present] / counts[present]
     confident = np.where(probabilities >= thresholds - 1e-12, probabilities, -1.0)
     better = confident.argmax(axis=1)
-    is_suspect = (confident.max(axis=1) >= 0) & (better != labels) & (probabilities.argmax(axis=1) == better)
+    is_suspect = (confident.max(axis=1) >= 0) & (better != labels) & (confident.max(axis=1) > own)
+    is_suspect &= probabilities.argmax(axis=1) == better
     margin = np.where(is_suspect, probabilities[np.arange(n), better] - own, -np.inf)
     return Suspicion(is_suspect, better, margin)

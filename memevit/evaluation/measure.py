@@ -1,99 +1,167 @@
 """From predictions and baselines to the sections of results.json, and to the table that is printed."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memevit.evaluation import baselines, metrics, spread
+from memevit.evaluation import baselines, metrics, significance, spread
 from memevit.evaluation.predictions import Predictions, concatenate, softmax, write
-from memevit.evaluation.significance import WILSON, wilson_interval
 from memevit.results import MODEL, Measurement
 
-
-class Pictures(Protocol):
-    """One split: where its pictures are, what predictions.csv calls them, and their class ids."""
-
-    paths: list[Path]
-    files: list[str]
-    labels: list[int]
-
+if TYPE_CHECKING:
+    import datasets
 
 MAJORITY = "majority class"
 COLOUR = "colour histogram"
+PROBE = "linear probe"
 FOLD_MODELS = "models of the folds"
-OUT_OF_FOLD = "out_of_fold"  # In predictions.csv: by a model that was not trained on the picture.
+OUT_OF_FOLD = "out_of_fold"  # In predictions.csv: by a model that was not trained on the image.
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold: its splits, and [n, C] logits on its test images of the model and of the linear probe, if any."""
+
+    splits: "Mapping[str, datasets.Dataset]"
+    logits: np.ndarray
+    probe_logits: np.ndarray | None = None
 
 
 def record(
     model_dir: Path,
-    class_names: list[str],
-    splits: Mapping[str, Pictures],
+    splits: "Mapping[str, datasets.Dataset]",
     logits: Mapping[str, np.ndarray],
     *,
     seed: int,
+    probe_logits: np.ndarray | None = None,
     seeds: Mapping[str, np.ndarray] | None = None,
-    folds: Mapping[str, tuple[Pictures, np.ndarray]] | None = None,
+    folds: Mapping[str, Fold] | None = None,
 ) -> dict[str, Any]:
     """Write predictions.csv and return what it comes to, with baselines, as sections of results.json.
 
     Args:
         model_dir: where predictions.csv goes.
-        class_names: position is the label.
-        splits: pictures by split; the baselines learn from `train`.
+        splits: the dataset; the baselines learn from `train`.
         logits: [n, C] of each split that was evaluated.
         seed: of the training.
+        probe_logits: [n_test, C] of a linear probe of the same backbone.
         seeds: [n_test, C] logits on the test split by seed, the model's own included.
-        folds: test pictures of each fold, and their logits [n, C] from the model that has not seen them.
+        folds: of the cross-validation, by name.
     """
-    own = _predictions(class_names, {name: (splits[name], found) for name, found in logits.items()})
+    names = splits["train"].features["label"].names
+    options = {"n_classes": len(names), "seed": seed}
+    histograms: dict[Path, np.ndarray] = {}
+    own = _predictions({name: (splits[name], found) for name, found in logits.items()})
     sections = model_sections(own, seed=seed)
-    sections["measurements"] += baseline_measurements(
-        splits["train"], splits["test"], n_classes=len(class_names), seed=seed
-    )
+    test = np.asarray(splits["test"]["label"][:])
+    others = baseline_predictions(splits["train"], splits["test"], seed=seed, histograms=histograms)
+    others |= _probe(probe_logits)
+    _add_baselines(sections, logits["test"].argmax(axis=1), others, test, split="test", subject=MODEL, **options)
     if seeds:
-        test = np.asarray(splits["test"].labels)
         predicted = {name: found.argmax(axis=1) for name, found in seeds.items()}
-        sections["seeds"] = spread.summary(predicted, dict.fromkeys(seeds, test), n_classes=len(class_names))
+        sections["seeds"] = spread.summary(predicted, dict.fromkeys(seeds, test), n_classes=len(names))
     if folds:
-        by_fold = {name: _predictions(class_names, {OUT_OF_FOLD: pair}) for name, pair in folds.items()}
+        by_fold = {
+            name: _predictions({OUT_OF_FOLD: (fold.splits["test"], fold.logits)}) for name, fold in folds.items()
+        }
         sections["folds"] = spread.summary(
             {name: found.predicted for name, found in by_fold.items()},
             {name: found.labels for name, found in by_fold.items()},
-            n_classes=len(class_names),
+            n_classes=len(names),
         )
         everything = concatenate(list(by_fold.values()))
+        where = {"split": OUT_OF_FOLD, "subject": FOLD_MODELS}
         sections["measurements"] += [
-            asdict(measurement)
-            for measurement in measurements_of(
-                everything.predicted,
-                everything.labels,
-                n_classes=len(class_names),
-                split=OUT_OF_FOLD,
-                subject=FOLD_MODELS,
-                seed=seed,
-            )
+            asdict(one) for one in measurements_of(everything.predicted, everything.labels, **where, **options)
         ]
+        others = _out_of_fold_baselines(list(folds.values()), seed=seed, histograms=histograms)
+        _add_baselines(sections, everything.predicted, others, everything.labels, **where, **options)
         own = concatenate([everything, own])
     write(model_dir, own)
     return sections
 
 
-def _predictions(class_names: list[str], parts: Mapping[str, tuple[Pictures, np.ndarray]]) -> Predictions:
+def _predictions(parts: "Mapping[str, tuple[datasets.Dataset, np.ndarray]]") -> Predictions:
     return concatenate(
         [
             Predictions(
-                class_names=class_names,
-                paths=pictures.files,
-                splits=[name] * len(pictures.files),
-                labels=np.asarray(pictures.labels, dtype=np.int64),
+                class_names=split.features["label"].names,
+                paths=split["file"][:],
+                splits=[name] * len(split),
+                labels=np.asarray(split["label"][:], dtype=np.int64),
                 probabilities=softmax(logits),
             )
-            for name, (pictures, logits) in parts.items()
+            for name, (split, logits) in parts.items()
         ]
     )
+
+
+def _probe(logits: np.ndarray | None) -> dict[str, np.ndarray]:
+    return {} if logits is None else {PROBE: logits.argmax(axis=1)}
+
+
+def _out_of_fold_baselines(
+    folds: Sequence[Fold], *, seed: int, histograms: dict[Path, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """[n] class ids by baseline, each from what the models of the fold were trained on."""
+    by_fold = [
+        baseline_predictions(fold.splits["train"], fold.splits["test"], seed=seed, histograms=histograms)
+        | _probe(fold.probe_logits)
+        for fold in folds
+    ]
+    return {name: np.concatenate([own[name] for own in by_fold]) for name in by_fold[0]}
+
+
+def _add_baselines(
+    sections: dict[str, Any],
+    predicted: np.ndarray,
+    others: Mapping[str, np.ndarray],
+    true: np.ndarray,
+    *,
+    split: str,
+    subject: str,
+    n_classes: int,
+    seed: int,
+) -> None:
+    """Add the measurements of the baselines, and how the model compares with each, to `sections`."""
+    comparisons = sections.setdefault("comparisons", [])
+    for name, own in others.items():
+        rows = measurements_of(own, true, n_classes=n_classes, split=split, subject=name, seed=seed)
+        sections["measurements"] += [asdict(one) for one in rows]
+        comparisons.append(comparison(predicted, own, true, subject=subject, baseline=name, split=split))
+
+
+def comparison(
+    predicted: np.ndarray, other: np.ndarray, true: np.ndarray, *, subject: str, baseline: str, split: str
+) -> dict[str, Any]:
+    """How often a model and a baseline are right on the same images, with a paired test.
+
+    Args:
+        predicted: [n] class ids of the model.
+        other: [n] class ids of the baseline.
+        true: [n] class ids.
+        subject: name of the model.
+        baseline: name of the baseline.
+        split: where the images come from.
+    """
+    is_right, is_other_right = predicted == true, other == true
+    p_value = significance.mcnemar(is_right, is_other_right)
+    difference = float(is_right.mean() - is_other_right.mean())
+    return {
+        "subject": subject,
+        "baseline": baseline,
+        "split": split,
+        "n": len(true),
+        "n_only_subject_right": int((is_right & ~is_other_right).sum()),
+        "n_only_baseline_right": int((~is_right & is_other_right).sum()),
+        "difference": difference,
+        "p_value": p_value,
+        "method": significance.MCNEMAR,
+        "is_better": difference > 0 and p_value < significance.ALPHA,
+    }
 
 
 def measurements_of(
@@ -105,16 +173,16 @@ def measurements_of(
         predicted: [n] class ids.
         true: [n] class ids.
         n_classes: number of classes.
-        split: where the pictures come from.
+        split: where the images come from.
         subject: what predicted.
         seed: of what predicted.
     """
     values = metrics.compute(predicted, true, n_classes=n_classes)
     n = len(true)
-    low, high = wilson_interval(int((predicted == true).sum()), n)
+    low, high = significance.wilson_interval(int((predicted == true).sum()), n)
     found = []
     for name, value in values.items():
-        interval = {"ci_low": low, "ci_high": high, "ci_method": WILSON} if name == "accuracy" else {}
+        interval = {"ci_low": low, "ci_high": high, "ci_method": significance.WILSON} if name == "accuracy" else {}
         found.append(Measurement(name, value, split, n, subject, seed=seed, **interval))
     return found
 
@@ -154,48 +222,57 @@ def model_sections(predictions: Predictions, *, seed: int) -> dict[str, Any]:
     return {"measurements": [asdict(m) for m in measurements], "per_class": per_class, "confusion_matrix": confusion}
 
 
-def baseline_measurements(train: Pictures, test: Pictures, *, n_classes: int, seed: int) -> list[dict[str, Any]]:
-    """What the majority class and a regression on colour histograms reach on the test split.
+def baseline_predictions(
+    train: "datasets.Dataset", test: "datasets.Dataset", *, seed: int, histograms: dict[Path, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """[n_test] class ids that the majority class and a regression on colour histograms predict.
 
     Args:
-        train: pictures to learn from; the regression takes at most about `baselines.MAX_TRAIN` of them.
-        test: pictures to predict.
-        n_classes: number of classes.
+        train: images to learn from; the regression takes at most about `baselines.MAX_TRAIN` of them.
+        test: images to predict.
         seed: of the regression.
+        histograms: those computed before, by path; new ones are added.
     """
-    train_labels, test_labels = np.asarray(train.labels), np.asarray(test.labels)
+    train_labels = np.asarray(train["label"][:])
     taken = baselines.some_of(train_labels, baselines.MAX_TRAIN, seed=seed)
-    seen = baselines.colour_histograms([train.paths[position] for position in taken])
-    predicted = {
-        MAJORITY: baselines.predict_majority(train_labels, len(test_labels)),
-        COLOUR: baselines.predict_by_colour(seen, train_labels[taken], baselines.colour_batches(test.paths), seed=seed),
+    paths = [Path(image["path"]) for image in train["image"][:]]
+    seen = np.concatenate(list(baselines.colour_batches([paths[position] for position in taken], histograms)))
+    evaluated = baselines.colour_batches([Path(image["path"]) for image in test["image"][:]], histograms)
+    return {
+        MAJORITY: baselines.predict_majority(train_labels, len(test)),
+        COLOUR: baselines.predict_by_colour(seen, train_labels[taken], evaluated, seed=seed),
     }
-    return [
-        asdict(measurement)
-        for subject, classes in predicted.items()
-        for measurement in measurements_of(
-            classes, test_labels, n_classes=n_classes, split="test", subject=subject, seed=seed
-        )
-    ]
 
 
 def table(sections: Mapping[str, Any]) -> str:
     """The measurements as text: a line per subject and split, then mean and spread of several trainings."""
-    measurements = sections["measurements"]
-    lines = [f"{'what':<20} {'split':<12} {'n':>5}  {'accuracy (95 %)':<20}  balanced  macro F1"]
+    measurements, compared = sections["measurements"], sections["comparisons"]
+    p_values = {(one["baseline"], one["split"]): one["p_value"] for one in compared}
+    lines = [f"{'what':<20} {'split':<12} {'n':>5}  {'accuracy (95 %)':<20}  balanced  macro F1  p (McNemar)"]
     for subject, split in dict.fromkeys((m["subject"], m["split"]) for m in measurements):
         own = {m["name"]: m for m in measurements if (m["subject"], m["split"]) == (subject, split)}
         accuracy = own["accuracy"]
         share = f"{accuracy['value']:.3f} ({accuracy['ci_low']:.3f}-{accuracy['ci_high']:.3f})"
+        p_value = p_values.get((subject, split))
         lines.append(
             f"{subject:<20} {split:<12} {accuracy['n']:>5}  {share:<20}  "
-            f"{own['balanced_accuracy']['value']:<8.3f}  {own['macro_f1']['value']:.3f}"
+            f"{own['balanced_accuracy']['value']:<8.3f}  {own['macro_f1']['value']:<8.3f}"
+            f"{'' if p_value is None else f'  {p_value:.2g}'}".rstrip()
         )
-    tested = {m["subject"]: m["value"] for m in measurements if (m["split"], m["name"]) == ("test", "accuracy")}
-    own = tested.pop(MODEL, None)
-    if own is not None and (stronger := [subject for subject, value in tested.items() if value >= own]):
-        lines.append(f"The model does not beat the {' and the '.join(stronger)} on the test split.")
+    lines += not_beaten(compared)
     for name in ("seeds", "folds"):
         if name in sections:
             lines += spread.lines(f"{len(sections[name]['n'])} {name}", sections[name])
     return "\n".join(lines)
+
+
+def not_beaten(compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence per split about the baselines that the paired test does not show to be worse than the model."""
+    found = []
+    places = {"test": "The model does not beat", OUT_OF_FOLD: "The models of the folds do not beat"}
+    where = {"test": "on the test split", OUT_OF_FOLD: "out of fold"}
+    for split, start in places.items():
+        stronger = [f"the {one['baseline']}" for one in compared if one["split"] == split and not one["is_better"]]
+        if stronger:
+            found.append(f"{start} {' and '.join(stronger)} {where[split]}.")
+    return found

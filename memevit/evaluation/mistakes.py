@@ -217,7 +217,8 @@ def _label_causes(
     return [
         Cause(
             causes.LABEL,
-            f"The model is as sure of {name} ({100 * one.p_predicted:.0f} %) as for images of that class, and {opinion}.",
+            f"The model is as sure of {name} ({100 * one.p_predicted:.0f} %) as for images of that class, and "
+            f"{opinion}.",
         )
     ]
 

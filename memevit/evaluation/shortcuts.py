@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
-from memevit.evaluation.significance import MCNEMAR, WILSON, mcnemar, paired_interval, wilson_interval
+from memevit.evaluation.significance import MCNEMAR, WILSON, Paired, paired_interval, wilson_interval
 
 _BLUR = 1 / 32  # Radius of the blur as a share of the longer side.
 _FRAME = 0.2  # Share of each side that counts as border.
@@ -68,10 +68,9 @@ def centre_only(image: Image.Image) -> Image.Image:
 def captions_hidden(image: Image.Image) -> Image.Image:
     """With the top and bottom 22 % in grey, where captions usually stand."""
     masked = image.copy()
-    pen = ImageDraw.Draw(masked)
     height = round(image.height * _CAPTION)
-    pen.rectangle((0, 0, image.width, height - 1), fill=_GREY)
-    pen.rectangle((0, image.height - height, image.width, image.height), fill=_GREY)
+    masked.paste(_GREY, (0, 0, image.width, height))
+    masked.paste(_GREY, (0, image.height - height, image.width, image.height))
     return masked
 
 
@@ -122,7 +121,7 @@ def table(predicted: Mapping[str, np.ndarray], labels: np.ndarray, *, split: str
         row = {"name": "accuracy", "subject": name, "value": float(after.mean()), "split": split, "n": len(labels)}
         row |= {"ci_low": low, "ci_high": high, "ci_method": WILSON}
         if name != ORIGINAL:
-            found = mcnemar(before, after)
+            found = Paired.of(before, after)
             drop_low, drop_high = paired_interval(found)
             row |= {"drop": found.difference, "drop_ci_low": drop_low, "drop_ci_high": drop_high, "p": found.p}
             row |= {"p_method": MCNEMAR, "without": MEANS[name], "is_clear": found.p < 0.05 and found.difference > 0}

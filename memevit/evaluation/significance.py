@@ -5,21 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+from scipy.stats import binomtest
 
-Z_95 = 1.959963984540054
 WILSON = "Wilson score, 95 %"
+MCNEMAR = "exact McNemar test, two-sided"
+ALPHA = 0.05  # A smaller p-value counts as evidence.
+BOOTSTRAP = "group bootstrap, 95 %, percentile"
+N_RESAMPLES = 2000
+Z_95 = 1.959963984540054
 
 
-def wilson_interval(n_correct: int, n: int, *, z: float = Z_95) -> tuple[float, float]:
-    """The interval of a share that was `n_correct` of `n`.
+def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share that was `n_correct` of `n`.
 
     Unlike plus-minus two standard errors it stays within [0, 1] and has a width at 0 and at `n`.
-
-    Args:
-        n_correct: 0 to n.
-        n: at least 1.
-        z: quantile of the normal distribution; 1.96 for 95 %.
 
     Raises:
         ValueError: `n` is below 1 or `n_correct` outside of 0..n.
@@ -35,100 +34,59 @@ def wilson_interval(n_correct: int, n: int, *, z: float = Z_95) -> tuple[float, 
     """
     if n < 1 or not 0 <= n_correct <= n:
         raise ValueError(f"need 0 <= n_correct <= n and n >= 1, got {n_correct} of {n}")
-    share = n_correct / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = binomtest(n_correct, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
-BOOTSTRAP = "group bootstrap, 95 %, percentile"
-N_RESAMPLES = 2000
-
-
-def group_bootstrap_interval(
-    is_correct: np.ndarray, groups: Sequence[object], *, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """The 95 % percentile interval of a share when whole groups are drawn again, with replacement.
-
-    Images of one group (near-duplicates, one post, one source) are not independent; with many per group this interval
-    is wider than Wilson's. Where all or none are correct it has no width, so show both.
+def mcnemar(is_right: np.ndarray, is_other_right: np.ndarray) -> float:
+    """The p-value of the hypothesis that two classifiers are right equally often on the same images.
 
     Args:
-        is_correct: [n] whether each image is classified correctly.
-        groups: n names.
-        n_resamples: number of draws.
-        seed: of the draws.
+        is_right: [n] whether the first one is right.
+        is_other_right: [n] whether the other one is.
 
     Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13, on clusters.
+        McNemar, Note on the sampling error of the difference between correlated proportions or percentages,
+        Psychometrika 12 (1947), with the exact binomial distribution of the images on which exactly one is right.
 
     Example:
-        >>> group_bootstrap_interval(np.array([True, True, False, False]), ["a", "a", "b", "b"])
-        (0.0, 1.0)
+        >>> round(mcnemar(np.array([1, 1, 1, 1, 1, 1, 0]), np.array([0, 0, 0, 0, 0, 1, 1])), 4)
+        0.2188
+        >>> mcnemar(np.array([1, 0]), np.array([1, 0]))
+        1.0
     """
-    _, of_group = np.unique([str(group) for group in groups], return_inverse=True)
-    sizes = np.bincount(of_group).astype(np.float64)
-    n_correct = np.bincount(of_group, weights=is_correct)
-    random = np.random.default_rng(seed)
-    shares = np.empty(n_resamples)
-    at_once = max(1, 10_000_000 // len(sizes))  # Bounds the memory at 100 MB.
-    for start in range(0, n_resamples, at_once):
-        n_draws = min(at_once, n_resamples - start)
-        drawn = random.integers(0, len(sizes), (n_draws, len(sizes)))
-        shares[start : start + n_draws] = n_correct[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(shares, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def binomial_p(n_correct: int, n: int, chance: float) -> float:
-    """One-sided exact p of at least `n_correct` of `n` if each were correct with probability `chance`.
-
-    Example:
-        >>> binomial_p(4, 4, 0.5)
-        0.0625
-    """
-    return float(scipy.stats.binomtest(n_correct, n, chance, alternative="greater").pvalue)
+    is_right, is_other_right = np.asarray(is_right, dtype=bool), np.asarray(is_other_right, dtype=bool)
+    n_only_first = int((is_right & ~is_other_right).sum())
+    n_different = int((is_right != is_other_right).sum())
+    return float(binomtest(n_only_first, n_different).pvalue) if n_different else 1.0
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two classifiers on the same images: how often only one of them is correct, and McNemar's exact two-sided p."""
+    """Two classifiers on the same `n` images: on how many only one of them is right, and McNemar's exact p-value."""
 
     n: int
     n_only_first: int
     n_only_second: int
     p: float
 
+    @classmethod
+    def of(cls, is_right: np.ndarray, is_other_right: np.ndarray) -> "Paired":
+        """Compare two classifiers, see `mcnemar`.
+
+        Example:
+            >>> first = np.array([True] * 10 + [False] * 2)
+            >>> found = Paired.of(first, ~first)
+            >>> found.n_only_first, found.n_only_second, round(found.p, 4)
+            (10, 2, 0.0386)
+        """
+        n_only_first, n_only_second = int((is_right & ~is_other_right).sum()), int((is_other_right & ~is_right).sum())
+        return cls(len(is_right), n_only_first, n_only_second, mcnemar(is_right, is_other_right))
+
     @property
     def difference(self) -> float:
         """Accuracy of the first minus that of the second."""
         return (self.n_only_first - self.n_only_second) / self.n
-
-
-MCNEMAR = "exact McNemar test, two-sided"
-
-
-def mcnemar(first_is_correct: np.ndarray, second_is_correct: np.ndarray) -> Paired:
-    """Whether two classifiers differ in accuracy on the same images.
-
-    Args:
-        first_is_correct: [n] of one classifier.
-        second_is_correct: [n] of the other, same images in the same order.
-
-    Source:
-        McNemar, Psychometrika 12 (1947); exact form: a sign test of the images on which only one is correct.
-
-    Example:
-        >>> first = np.array([True] * 10 + [False] * 2)
-        >>> found = mcnemar(first, ~first)
-        >>> found.n_only_first, found.n_only_second, round(found.p, 4)
-        (10, 2, 0.0386)
-    """
-    only_first = int((first_is_correct & ~second_is_correct).sum())
-    only_second = int((second_is_correct & ~first_is_correct).sum())
-    n_discordant = only_first + only_second
-    p = float(scipy.stats.binomtest(only_first, n_discordant, 0.5).pvalue) if n_discordant else 1.0
-    return Paired(len(first_is_correct), only_first, only_second, p)
 
 
 def paired_interval(found: Paired, *, z: float = Z_95) -> tuple[float, float]:
@@ -192,3 +150,48 @@ def permuted_accuracies(
     """
     random = np.random.default_rng(seed)
     return np.array([(predicted == random.permutation(true)).mean() for _ in range(n_permutations)])
+
+
+def group_bootstrap_interval(
+    is_correct: np.ndarray, groups: Sequence[object], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % percentile interval of a share when whole groups are drawn again, with replacement.
+
+    Images of one group (near-duplicates, one post, one source) are not independent; with many per group this interval
+    is wider than Wilson's. Where all or none are correct it has no width, so show both.
+
+    Args:
+        is_correct: [n] whether each image is classified correctly.
+        groups: n names.
+        n_resamples: number of draws.
+        seed: of the draws.
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13, on clusters.
+
+    Example:
+        >>> group_bootstrap_interval(np.array([True, True, False, False]), ["a", "a", "b", "b"])
+        (0.0, 1.0)
+    """
+    _, of_group = np.unique([str(group) for group in groups], return_inverse=True)
+    sizes = np.bincount(of_group).astype(np.float64)
+    n_correct = np.bincount(of_group, weights=is_correct)
+    random = np.random.default_rng(seed)
+    shares = np.empty(n_resamples)
+    at_once = max(1, 10_000_000 // len(sizes))  # Bounds the memory at 100 MB.
+    for start in range(0, n_resamples, at_once):
+        n_draws = min(at_once, n_resamples - start)
+        drawn = random.integers(0, len(sizes), (n_draws, len(sizes)))
+        shares[start : start + n_draws] = n_correct[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def binomial_p(n_correct: int, n: int, chance: float) -> float:
+    """One-sided exact p of at least `n_correct` of `n` if each were correct with probability `chance`.
+
+    Example:
+        >>> binomial_p(4, 4, 0.5)
+        0.0625
+    """
+    return float(binomtest(n_correct, n, chance, alternative="greater").pvalue)

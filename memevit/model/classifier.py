@@ -1,8 +1,8 @@
-"""Probabilities for pictures, the same as those of `pipeline("image-classification")`."""
+"""Probabilities for images, the same as those of `pipeline("image-classification")`."""
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit.errors import UserError
 from memevit.model import backbone, decoding, layers
-from memevit.model.image_dataset import Finish, Pixels
+from memevit.model.forward import ForwardPass, Outputs, forward
+from memevit.model.processor import Processor
 
 _N_AHEAD = 1  # Batches that wait for the device while another one is on it.
 
@@ -29,7 +30,7 @@ def best_device() -> torch.device:
 
 @dataclass(frozen=True)
 class Classification:
-    """What the model says about one file: `probabilities` [C], or None and the reason why it can't be read."""
+    """What the model says about one file: `probabilities` [C], or None and, as `problem`, why it can't be read."""
 
     path: Path
     probabilities: np.ndarray | None
@@ -37,12 +38,17 @@ class Classification:
 
 
 class Classifier:
-    """A trained model, ready to classify."""
+    """A trained model, ready to classify.
+
+    Args:
+        model: on its device.
+        image_processor: of the model.
+    """
 
     def __init__(self, model: PreTrainedModel, image_processor: BaseImageProcessor) -> None:
         self._model = model.eval()
-        self._shown = Pixels.of(image_processor)
-        self._finish = Finish(self._shown)
+        self._processor = Processor.of(image_processor)
+        self._run = ForwardPass(self._model, normalise=self._processor.normalise)
         self.class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
 
     @classmethod
@@ -51,10 +57,10 @@ class Classifier:
 
         Args:
             model_dir: a folder that finetune_vit.py wrote, or any image classification checkpoint.
-            device: where to compute; the best there is when None.
+            device: where to compute; the accelerator of this machine, if it has one, when None.
 
         Raises:
-            UserError: `model_dir` is no such folder.
+            UserError: `model_dir` holds no trained model.
         """
         path = Path(model_dir)
         if not (path / "config.json").is_file():
@@ -74,8 +80,13 @@ class Classifier:
         return cls(model.to(device or best_device()), image_processor)
 
     def probabilities(self, images: list[Image.Image]) -> np.ndarray:
-        """[n, C] probabilities in float64 of RGB pictures."""
-        return self._launched([self._shown.render(image) for image in images]).cpu().numpy()
+        """[n, C] probabilities in float64 of RGB images."""
+        return self._launched([self._processor.render(image) for image in images]).cpu().numpy()
+
+    def outputs(self, images: list[Image.Image], *, layers: Sequence[str] = ()) -> Outputs:
+        """Logits and features of RGB images, see `memevit.model.forward`."""
+        pixels = torch.from_numpy(np.stack([self._processor.render(image) for image in images]))
+        return forward(self._model, [pixels], layers=layers, normalise=self._processor.normalise)
 
     def classify(
         self, paths: Iterable[Path], *, batch_size: int = 32, n_processes: int = 0
@@ -84,22 +95,22 @@ class Classifier:
 
         Args:
             paths: read as results are taken.
-            batch_size: pictures that the model sees at once.
+            batch_size: images that the model sees at once.
             n_processes: that decode, so that a file which crashes its decoder is only a problem; 0 decodes here.
         """
-        with contextlib.closing(decoding.decoded(paths, self._shown.render, n_processes=n_processes)) as found:
-            yield from self.classify_levels(found, batch_size=batch_size)
+        with contextlib.closing(decoding.decoded(paths, self._processor.render, n_processes=n_processes)) as found:
+            yield from self.classify_pixels(found, batch_size=batch_size)
 
-    def classify_levels(
+    def classify_pixels(
         self, found: Iterator[tuple[Path, np.ndarray | str]], *, batch_size: int
     ) -> Iterator[Classification]:
-        """One result per file whose levels [3, H, W], or the reason why there are none, `found` gives."""
+        """One result per file of `found`, which gives its uint8 pixels [3, H, W] or why there are none."""
         with _launchers(self._model.device) as (pool, n_parts):
             waiting: deque[tuple[list, list[Future]]] = deque()
             while batch := list(islice(found, batch_size)):
-                levels = [one for _, one in batch if not isinstance(one, str)]
-                part = -(-len(levels) // n_parts) or 1
-                parts = [levels[start : start + part] for start in range(0, len(levels), part)]
+                pixels = [one for _, one in batch if not isinstance(one, str)]
+                part = -(-len(pixels) // n_parts) or 1
+                parts = [pixels[start : start + part] for start in range(0, len(pixels), part)]
                 waiting.append((batch, [pool.submit(self._launched, one) for one in parts]))
                 if len(waiting) > _N_AHEAD:
                     yield from _results(*waiting.popleft())
@@ -107,23 +118,22 @@ class Classifier:
                 yield from _results(*waiting.popleft())
 
     @torch.inference_mode()
-    def _launched(self, levels: list[np.ndarray]) -> torch.Tensor:
+    def _launched(self, pixels: list[np.ndarray]) -> torch.Tensor:
         """[n, C] probabilities, on the device and perhaps not yet computed."""
-        batch = torch.from_numpy(np.stack(levels))
+        batch = torch.from_numpy(np.stack(pixels))
         device = self._model.device
         if device.type == "cuda":
             batch = batch.pin_memory()
-        values = self._finish.values(batch.to(device, non_blocking=True)).to(self._model.dtype)
-        logits = self._model(pixel_values=values).logits.float()
+        logits, _ = self._run(batch)
         # Apple's accelerator has no float64.
         return torch.softmax(logits if device.type == "mps" else logits.double(), dim=-1)
 
 
 @contextlib.contextmanager
 def _launchers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads that run the model, and in how many parts a batch is given to them.
+    """Threads that run the model, and the number of parts into which a batch is divided for them.
 
-    On a processor two threads take half of the cores each: cores that wait for one another at the end of every layer
+    On a CPU two threads take half of the cores each: cores that wait for one another at the end of every layer
     would be lost to the decoding that goes on meanwhile.
     """
     n_threads = torch.get_num_threads()
@@ -134,8 +144,8 @@ def _launchers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]
 
 def _results(batch: list[tuple[Path, np.ndarray | str]], parts: list[Future]) -> Iterator[Classification]:
     rows = (row for part in parts for row in part.result().double().cpu().numpy())
-    for path, levels in batch:
-        if isinstance(levels, str):
-            yield Classification(path, None, levels)
+    for path, pixels in batch:
+        if isinstance(pixels, str):
+            yield Classification(path, None, pixels)
         else:
             yield Classification(path, next(rows))

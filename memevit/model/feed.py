@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from memevit.model.balance import BalancedOrder
-from memevit.model.image_dataset import Finish, PictureDataset
+from memevit.model.image_dataset import AugmentAndNormalise, ImageDataset
 
 
 class FinishingTrainer(Trainer):
@@ -23,7 +23,7 @@ class FinishingTrainer(Trainer):
         finish: makes arguments of the model of a batch.
     """
 
-    def __init__(self, *args: Any, finish: Finish, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, finish: AugmentAndNormalise, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._finish = finish
         self._copies = torch.cuda.Stream(self.args.device) if copies_ahead(self.args) else None
@@ -63,7 +63,7 @@ class FinishingTrainer(Trainer):
 class EpochCallback(TrainerCallback):
     """Tells the training pictures and their order which epoch begins, also when a run goes on in the middle of one."""
 
-    def __init__(self, pictures: PictureDataset, order: BalancedOrder | None = None) -> None:
+    def __init__(self, pictures: ImageDataset, order: BalancedOrder | None = None) -> None:
         self._pictures, self._order = pictures, order
 
     def on_epoch_begin(

@@ -1,7 +1,7 @@
 """One trained model, asked whatever a diagnosis needs: logits and features of files, altered images, heat maps."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from memevit.errors import UserError
 from memevit.model import backbone, decoding, explain, layers
 from memevit.model.classifier import best_device
 from memevit.model.forward import FINAL, ForwardPass
-from memevit.model.image_dataset import Finish, Pixels
+from memevit.model.processor import Processor
 
 _PATIENCE_S = 2.0  # Before progress is shown.
 Method = Literal["occlusion", "gradients"]
@@ -28,11 +28,11 @@ class Inspection:
 
     def __init__(self, model: PreTrainedModel, image_processor: BaseImageProcessor) -> None:
         self._model = model.eval()
-        self._pixels = Pixels.of(image_processor)
-        self._normalise = Finish(self._pixels).values
+        self._processor = Processor.of(image_processor)
+        self._normalise = self._processor.normalise
         self.class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
-        self.size_px = self._pixels.size
-        self.visible_box = explain.visible_box(self._pixels.render)
+        self.size_px = self._processor.size
+        self.visible_box = explain.visible_box(self._processor.render)
 
     @classmethod
     def load(cls, model_dir: Path, *, device: torch.device | None = None) -> "Inspection":
@@ -68,30 +68,44 @@ class Inspection:
             return None
 
     def observe(
-        self, paths: Sequence[Path], *, title: str, batch_size: int = 32, n_processes: int = 0
+        self,
+        paths: Sequence[Path],
+        *,
+        title: str,
+        batch_size: int = 32,
+        n_processes: int = 0,
+        on_problem: Callable[[Path, str], None] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Logits [n, C] and features [n, D], what the classifier sees, of files.
+        """Logits [n, C] and features [n, D], what the classifier sees, of the files that can be decoded.
 
         Args:
-            paths: readable images, as in a prepared dataset.
+            paths: images.
             title: of the progress bar.
             batch_size: images that the model sees at once.
             n_processes: that decode; 0 decodes here.
+            on_problem: called with a file that cannot be decoded and the reason, instead of raising.
 
         Raises:
-            UserError: a file cannot be decoded.
+            UserError: a file cannot be decoded, and there is no `on_problem`.
         """
         logits, features = [], []
-        with self._running() as run, contextlib.closing(
-            decoding.decoded(iter(paths), self._pixels.render, n_processes=n_processes)
-        ) as found, tqdm(total=len(paths), desc=title, unit="image", delay=_PATIENCE_S, leave=False) as progress:  # fmt: skip
+        decoder = decoding.decoded(iter(paths), self._processor.render, n_processes=n_processes)
+        progress = tqdm(total=len(paths), desc=title, unit="image", delay=_PATIENCE_S, leave=False)
+        with self._running() as run, contextlib.closing(decoder) as found, progress:
             while batch := list(islice(found, batch_size)):
-                if problem := next((one for one in batch if isinstance(one[1], str)), None):
-                    raise UserError(f"{problem[0]} can't be read ({problem[1]}). Run data_prep.py again.")
-                own, recorded = run(torch.from_numpy(np.stack([levels for _, levels in batch])))
+                progress.update(len(batch))
+                for path, problem in (one for one in batch if isinstance(one[1], str)):
+                    if on_problem is None:
+                        raise UserError(f"{path} can't be read ({problem}). Run data_prep.py again.")
+                    on_problem(path, problem)
+                decoded = [pixels for _, pixels in batch if not isinstance(pixels, str)]
+                if not decoded:
+                    continue
+                own, recorded = run(torch.from_numpy(np.stack(decoded)))
                 logits.append(own.cpu().numpy())
                 features.append(recorded[FINAL].cpu().numpy())
-                progress.update(len(batch))
+        if not logits:
+            return np.empty((0, len(self.class_names))), np.empty((0, 1))
         return np.concatenate(logits), np.concatenate(features)
 
     @contextlib.contextmanager
@@ -108,13 +122,13 @@ class Inspection:
         waiting = iter(images)
         with self._running() as run:
             while batch := list(islice(waiting, batch_size)):
-                own, _ = run(torch.from_numpy(np.stack([self._pixels.render(image) for image in batch])))
+                own, _ = run(torch.from_numpy(np.stack([self._processor.render(image) for image in batch])))
                 found.append(own.cpu().numpy())
         return np.concatenate(found)
 
     def heat_map(self, image: Image.Image, label: int, *, method: Method = "occlusion") -> np.ndarray:
         """[grid, grid] how much each part of what the model sees of an RGB image spoke for class `label`."""
-        levels = torch.from_numpy(self._pixels.render(image)[None]).to(self._model.device)
+        levels = torch.from_numpy(self._processor.render(image)[None]).to(self._model.device)
         values = self._normalise(levels)[0]
         explained = explain.occlusion if method == "occlusion" else explain.integrated_gradients
         return explained(self._model, values, label)

@@ -1,39 +1,45 @@
-"""A linear probe: a head fitted to features that the frozen backbone computes once for every picture."""
+"""A linear probe: a head fitted to features that the frozen backbone computes once for each image."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from accelerate.utils import gather_object
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import nn
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from safetensors.numpy import save
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+from torch.utils.data import Subset
 from transformers import PreTrainedModel, Trainer
 from transformers.image_processing_utils import BaseImageProcessor
 
-from memevit import files, pixels
+from memevit import files
 from memevit.model import layers
 from memevit.model.balance import class_weights
-from memevit.model.image_dataset import pixel_values
+from memevit.model.forward import FINAL, forward_dataset
+from memevit.model.image_dataset import ImageDataset, as_batch
 
 logger = logging.getLogger(__name__)
 
-# Strengths of the pull to zero, per picture; the one with the lowest loss on validation is taken.
+# Strengths of the L2 penalty, per image; the one with the lowest loss on validation is taken.
 PENALTIES = (1.0, 0.1, 0.01, 0.001, 0.0001)
-_MAX_ITERATIONS = 100
+_MAX_ITERATIONS = 500
+_NEVER = -100.0  # Bias of a class that no training image shows.
 
 
 @dataclass(frozen=True)
 class Store:
-    """Features that were computed before, in one file for each backbone and state of the data.
+    """Features that were computed before, one file for each backbone and state of the data.
 
-    `folder` lies beside the dataset, `fingerprint` is that of the dataset.
+    `folder` is beside the dataset, `fingerprint` is that of the dataset.
     """
 
     folder: Path
@@ -46,9 +52,9 @@ class Store:
         return cls(whole.with_name(f"{whole.name}.features"), fingerprint)
 
     def path(self, model: PreTrainedModel, image_processor: BaseImageProcessor) -> Path:
-        """The file for one backbone: its weights, its pixels and the data make the name."""
+        """The file for one backbone, named after its weights, its image processor and the data."""
         digest = hashlib.sha256(self.fingerprint.encode())
-        # Type and pixels, for two networks can have equal weights and see another size.
+        # Type and processor, since two networks can have equal weights and see another size.
         digest.update(
             json.dumps([type(model).__name__, image_processor.to_dict()], sort_keys=True, default=str).encode()
         )
@@ -60,11 +66,11 @@ class Store:
         return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
-    """[D] features by picture from a file of the store; none when there is no such file or it is damaged."""
+def read(path: Path) -> dict[str, np.ndarray]:
+    """[D] features by image from a file of the store; empty if there is no such file or it is damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
-            names = json.loads(file.metadata()["pictures"])
+        with safe_open(path, framework="np") as file:
+            names = json.loads(file.metadata()["images"])
             rows = file.get_tensor("features")
     except FileNotFoundError:
         return {}
@@ -74,9 +80,9 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     return dict(zip(names, rows, strict=True))
 
 
-def write(path: Path, features: dict[str, torch.Tensor]) -> None:
+def write(path: Path, features: Mapping[str, np.ndarray]) -> None:
     """Keep features for the next run; a folder that can't be written only costs time."""
-    content = save({"features": torch.stack(list(features.values()))}, {"pictures": json.dumps(list(features))})
+    content = save({"features": np.stack(list(features.values()))}, {"images": json.dumps(list(features))})
     try:
         path.parent.mkdir(exist_ok=True)
         files.write_bytes(path, content)
@@ -84,142 +90,129 @@ def write(path: Path, features: dict[str, torch.Tensor]) -> None:
         logger.warning("Features are not kept for the next run: %s can't be written (%s)", path, error.strerror)
 
 
-class _Files(Dataset):
-    """`pixel_values` [3, H, W] of files, as in evaluation."""
-
-    def __init__(self, paths: Sequence[Path], image_processor: BaseImageProcessor) -> None:
-        self._paths = paths
-        self._image_processor = image_processor
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, position: int) -> torch.Tensor:
-        return pixel_values([pixels.load_image(self._paths[position])], self._image_processor)[0]
-
-
-def compute(
-    model: PreTrainedModel, image_processor: BaseImageProcessor, paths: Sequence[Path], *, store: Store,
-    device: torch.device, batch_size: int = 64, num_workers: int = 0,
-) -> torch.Tensor:  # fmt: skip
-    """[n, D] what the head sees of every picture, in the order of `paths`.
+def features_of(trainer: Trainer, datasets: Sequence[ImageDataset], store: Store) -> list[np.ndarray]:
+    """[n, D] what the head sees of each image of each dataset, without augmentation; called by all processes.
 
     Args:
-        model: with its backbone as it will stay.
-        image_processor: of the model.
-        paths: n pictures of a prepared dataset.
+        trainer: its model has the backbone as it will stay; its device and processes do the work.
+        datasets: parts of a prepared dataset.
         store: where features of earlier runs are.
-        device: where to compute.
-        batch_size: pictures that the model sees at once.
-        num_workers: processes that decode.
     """
-    kept_in = store.path(model, image_processor)
-    names = ["/".join(path.parts[-3:]) for path in paths]  # split/class/file
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    kept_in = store.path(model, trainer.processing_class)
     known = read(kept_in)
-    missing = [position for position, name in enumerate(names) if name not in known]
-    if missing:
-        unseen = _Files([paths[position] for position in missing], image_processor)
-        # A generator of its own: training must see the same random numbers when nothing is missing.
-        loader = DataLoader(unseen, batch_size, num_workers=num_workers, generator=torch.Generator())
-        rows = _forward(model.to(device).eval(), loader, device)
-        known |= {names[position]: row for position, row in zip(missing, rows, strict=True)}
+    names = [["/".join(path.parts[-3:]) for path in dataset.paths] for dataset in datasets]  # split/class/file
+    n_computed = 0
+    for dataset, own in zip(datasets, names, strict=True):
+        missing = [position for position, name in enumerate(own) if name not in known]
+        if trainer.args.world_size > 1:  # Processes on several machines may have different stores.
+            missing = sorted(set(gather_object(missing)))
+        if missing:
+            outputs = forward_dataset(
+                model.to(trainer.args.device), Subset(dataset.plain, missing), layers=(FINAL,),
+                normalise=dataset.normalise, accelerator=trainer.accelerator, collate=as_batch,
+                title=None if trainer.args.disable_tqdm else "Features",
+                batch_size=trainer.args.per_device_eval_batch_size, n_workers=trainer.args.dataloader_num_workers,
+            )  # fmt: skip
+            known |= {own[position]: row for position, row in zip(missing, outputs.features[FINAL], strict=True)}
+            n_computed += len(missing)
+    if n_computed and trainer.args.process_index == 0:
         write(kept_in, known)
-    logger.info("Features of %d pictures: %d computed, %d from %s", len(names), len(missing),
-                len(names) - len(missing), kept_in.parent)  # fmt: skip
-    return torch.stack([known[name] for name in names])
-
-
-@torch.inference_mode()
-def _forward(model: PreTrainedModel, loader: DataLoader, device: torch.device) -> torch.Tensor:
-    seen: list[torch.Tensor] = []
-    # The input of the head, whatever the architecture does before it.
-    hook = layers.head_of(model).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
-    try:
-        for batch in tqdm(loader, desc="Features", unit="batch"):
-            model(pixel_values=batch.to(device, model.dtype))
-    finally:
-        hook.remove()
-    return torch.cat(seen)
+    n_all = sum(map(len, names))
+    logger.info("Features of %d images: %d computed, %d from %s", n_all, n_computed, n_all - n_computed, kept_in.parent)
+    return [np.stack([known[name] for name in own]) for own in names]
 
 
 def fit_head(trainer: Trainer, store: Store, *, weighted: bool) -> None:
-    """Fit the head of the trainer's model to frozen features of its training pictures, without augmentation.
+    """Fit the head of the trainer's model to frozen features of its training images, without augmentation.
 
     Args:
         trainer: its model is changed; datasets and device are its own.
         store: where features of earlier runs are.
         weighted: whether every class counts the same.
     """
-    args, image_processor = trainer.args, trainer.processing_class
-    model = trainer.accelerator.unwrap_model(trainer.model)
     train, validation = trainer.train_dataset, trainer.eval_dataset
-    with args.main_process_first(local=False, desc="features"):
-        every = compute(
-            model, image_processor, [*train.paths, *validation.paths], store=store, device=args.device,
-            batch_size=args.eval_batch_size, num_workers=args.dataloader_num_workers,
-        )  # fmt: skip
-    n_classes = model.config.num_labels
-    weights = class_weights(train.labels, n_classes=n_classes) if weighted else None
-    weight, bias = fit(
-        every[: len(train)], train.labels, every[len(train) :], validation.labels, n_classes=n_classes, weights=weights
-    )
-    put_into_head(model, weight, bias)
+    features = features_of(trainer, [train, validation], store)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    put_into_head(model, *_fitted(features, train, validation, model.config.num_labels, weighted=weighted))
+
+
+def baseline(
+    trainer: Trainer, evaluated: Mapping[str, ImageDataset], store: Store, *, weighted: bool
+) -> dict[str, np.ndarray]:
+    """[n, C] logits of a linear probe on the backbone as it is before training, by split; called by all processes.
+
+    Args:
+        trainer: before it trains; its model is not changed.
+        evaluated: the splits to predict.
+        store: where features of earlier runs are.
+        weighted: whether every class counts the same.
+    """
+    train, validation = trainer.train_dataset, trainer.eval_dataset
+    fitting, features = [train, validation], features_of(trainer, [train, validation, *evaluated.values()], store)
+    n_classes = trainer.accelerator.unwrap_model(trainer.model).config.num_labels
+    weight, bias = _fitted(features, *fitting, n_classes, weighted=weighted)
+    return {name: own @ weight.T + bias for name, own in zip(evaluated, features[2:], strict=True)}
+
+
+def _fitted(
+    features: Sequence[np.ndarray], train: ImageDataset, validation: ImageDataset, n_classes: int, *, weighted: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    weights = class_weights(train.labels, n_classes=n_classes).numpy() if weighted else None
+    return fit(features[0], train.labels, features[1], validation.labels, n_classes=n_classes, weights=weights)
 
 
 def fit(
-    features: torch.Tensor, labels: Sequence[int], validation_features: torch.Tensor,
-    validation_labels: Sequence[int], *, n_classes: int, weights: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Weight [C, D] and bias [C] of a logistic regression, its penalty chosen on validation.
+    features: np.ndarray, labels: Sequence[int], validation_features: np.ndarray,
+    validation_labels: Sequence[int], *, n_classes: int, weights: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Weight [C, D] and bias [C] of a logistic regression whose penalty is chosen on validation.
 
     Args:
-        features: [n, D] of training pictures.
+        features: [n, D] of training images.
         labels: their n class ids.
         validation_features: [m, D].
         validation_labels: their m class ids.
-        n_classes: number of classes.
+        n_classes: number of classes; one without a training image gets a logit that is never the largest.
         weights: [C] of each class in the loss.
     """
-    features, validation_features = features.double(), validation_features.double()
-    mean, scale = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)
-    inputs, validation = (features - mean) / scale, (validation_features - mean) / scale
-    targets, validation_targets = torch.as_tensor(labels), torch.as_tensor(validation_labels)
-    class_weights = None if weights is None else weights.double()
-    layer = nn.Linear(features.shape[1], n_classes, dtype=torch.float64)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    best = (float("inf"), layer.weight, layer.bias)
+    labels, validation_labels = np.asarray(labels), np.asarray(validation_labels)
+    scaler = StandardScaler().fit(features.astype(np.float64))
+    scale = np.maximum(scaler.scale_, 1e-6)
+    inputs, validation = ((given - scaler.mean_) / scale for given in (features, validation_features))
+    present = np.unique(labels)
+    is_seen = np.isin(validation_labels, present)
+    class_weight = None if weights is None else {label: float(weights[label]) for label in present.tolist()}
+    regression = LogisticRegression(max_iter=_MAX_ITERATIONS, tol=1e-6, warm_start=True, class_weight=class_weight)
+    weight, bias = np.zeros((n_classes, features.shape[1])), np.full(n_classes, _NEVER)
+    if len(present) == 1:
+        bias[present] = 0.0
+        return weight.astype(np.float32), bias.astype(np.float32)
+    best_loss, best = np.inf, None
     for penalty in PENALTIES:  # From strong to weak, each starting where the one before ended.
-        _minimise(layer, inputs, targets, class_weights, penalty)
-        with torch.no_grad():
-            loss = float(functional.cross_entropy(layer(validation), validation_targets, class_weights))
-        if loss < best[0]:
-            best = (loss, layer.weight.detach().clone(), layer.bias.detach().clone())
-    _, weight, bias = best
-    weight = weight / scale  # The head of the checkpoint sees features as they are.
-    return weight.float(), (bias - weight @ mean).float()
+        # Two classes share one row of weights, whose penalty is then half of that of two opposite rows.
+        regression.set_params(C=(2.0 if len(present) == 2 else 1.0) / (len(labels) * penalty))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            regression.fit(inputs, labels)
+        loss = log_loss(
+            validation_labels[is_seen], regression.predict_proba(validation[is_seen]), labels=present,
+            sample_weight=None if weights is None else weights[validation_labels[is_seen]],
+        )  # fmt: skip
+        if best is None or loss < best_loss:
+            best_loss, best = loss, (regression.coef_.copy(), regression.intercept_.copy())
+    coefficients, intercepts = best
+    if len(present) == 2:
+        coefficients, intercepts = (np.concatenate([-one / 2, one / 2]) for one in (coefficients, intercepts))
+    weight[present] = coefficients / scale  # The head of the checkpoint sees features as they are.
+    bias[present] = intercepts - weight[present] @ scaler.mean_
+    return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _minimise(
-    layer: nn.Linear, inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, penalty: float
-) -> None:
-    optimizer = torch.optim.LBFGS(
-        layer.parameters(), max_iter=_MAX_ITERATIONS, line_search_fn="strong_wolfe", tolerance_grad=1e-6
-    )
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(layer(inputs), targets, weights) + penalty / 2 * layer.weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-
-
-def put_into_head(model: PreTrainedModel, weight: torch.Tensor, bias: torch.Tensor) -> None:
+def put_into_head(model: PreTrainedModel, weight: np.ndarray, bias: np.ndarray) -> None:
     """Make [C, D] `weight` and [C] `bias` those of the head."""
     head = layers.head_of(model)
     with torch.no_grad():
-        head.weight.copy_(weight)
+        head.weight.copy_(torch.from_numpy(weight))
         if head.bias is not None:
-            head.bias.copy_(bias)
+            head.bias.copy_(torch.from_numpy(bias))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
@@ -17,6 +17,9 @@ from memevit import results
 from memevit.errors import UserError
 from memevit.model import backbone, checkpoints, precision, recipe
 
+if TYPE_CHECKING:
+    import datasets
+
 logger = logging.getLogger(__name__)
 
 _COMPILING_S = 60.0  # At least; a run of so many seconds can't save them.
@@ -25,12 +28,6 @@ _SAFETY = 0.9  # Share of the time limit that is planned for: steps are not all 
 _BYTES_PER_WEIGHT = 4
 _ADAM_COPIES = 2
 _PROGRESS_BYTES = 1_000_000  # What else lies in a checkpoint.
-
-
-class Pictures(Protocol):
-    """One split: its class ids."""
-
-    labels: list[int]
 
 
 @dataclass(frozen=True)
@@ -299,7 +296,7 @@ def screen(
     model: PreTrainedModel,
     args: TrainingArguments,
     class_names: list[str],
-    splits: Mapping[str, Pictures],
+    splits: "Mapping[str, datasets.Dataset]",
     *,
     n_runs: int,
     n_bytes: int,
@@ -315,7 +312,7 @@ def screen(
         n_runs: models to train.
         n_bytes: that are needed on the disk.
     """
-    counts = {name: len(split.labels) for name, split in splits.items()}
+    counts = {name: len(split) for name, split in splits.items()}
     total, trained = backbone.n_parameters(model)
     n_steps = steps_in(counts["train"], plan, args)
     n_epochs = n_steps / steps_per_epoch(counts["train"], plan, args)
@@ -345,14 +342,15 @@ def device_name(args: TrainingArguments) -> str:
 _MAX_CLASS_LINES = 12
 
 
-def _count_lines(class_names: list[str], splits: Mapping[str, Pictures]) -> list[str]:
+def _count_lines(class_names: list[str], splits: "Mapping[str, datasets.Dataset]") -> list[str]:
+    labels = [split["label"][:] for split in splits.values()]
     width = max(12, *(len(name) + 1 for name in class_names[:_MAX_CLASS_LINES]))
     lines = [f"{'pictures':<{width}}" + "".join(f"{name:>11}" for name in splits)]
     for label, name in enumerate(class_names[:_MAX_CLASS_LINES]):
-        lines.append(f"{name:<{width}}" + "".join(f"{split.labels.count(label):>11,}" for split in splits.values()))
+        lines.append(f"{name:<{width}}" + "".join(f"{own.count(label):>11,}" for own in labels))
     if len(class_names) > _MAX_CLASS_LINES:
         lines.append(f"... and {len(class_names) - _MAX_CLASS_LINES} more classes")
-    lines.append(f"{'all':<{width}}" + "".join(f"{len(split.labels):>11,}" for split in splits.values()))
+    lines.append(f"{'all':<{width}}" + "".join(f"{len(split):>11,}" for split in splits.values()))
     return lines
 
 

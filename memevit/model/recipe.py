@@ -10,8 +10,8 @@ import torch
 from transformers import TrainingArguments
 
 from memevit.errors import UserError
+from memevit.model.augment import Augmentation, Mixing
 from memevit.model.balance import Balance
-from memevit.model.image_dataset import Augmentation, Mixing
 
 # What is filled in where the reader gave nothing; benchmarks/recipe.py measures what each choice is worth.
 PRESETS: dict[str, dict[str, Any]] = {

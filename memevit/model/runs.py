@@ -1,48 +1,55 @@
-"""All trainings of one command: the model itself, other seeds, and the folds of a cross-validation."""
+"""All trainings of one command: the model itself, other seeds, and the folds of a cross-validation.
+
+The outcome of a training is kept on the disk until all of them are done, so none is repeated after an interruption.
+"""
 
 import copy
+import io
+import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files
-from memevit.model import averaging, checkpoints, image_dataset, linear_probe, outcome, precision, preflight, training
-from memevit.model.image_dataset import Finish, PictureDataset, Pixels
+from memevit.model import averaging, balance, checkpoints, linear_probe, precision, preflight, sharding, training
+from memevit.model.augment import Augmentation
+from memevit.model.forward import forward_dataset
+from memevit.model.image_dataset import AugmentAndNormalise, ImageDataset, as_batch, image_datasets, paths_of
 from memevit.model.interruption import StopRequest
-from memevit.model.outcome import Outcome
 from memevit.model.preflight import Plan
+from memevit.model.processor import Processor
 from memevit.model.recipe import RecipeArguments, is_divided
+
+if TYPE_CHECKING:
+    import datasets
 
 logger = logging.getLogger(__name__)
 
 PARTS = "parts"
-_EVENTS = "runs"  # Where Transformers lets TensorBoard write, in the folder of a training.
 MODEL, SEED, FOLD = "model", "seed", "fold"
-
-
-class Pictures(Protocol):
-    """One split: where its pictures are, and their class ids."""
-
-    paths: list[Path]
-    labels: list[int]
+EVALUATED = ("validation", "test")
+_EVENTS = "runs"  # Where Transformers lets TensorBoard write, in the folder of a training.
+_LOGITS_FILE = "logits.npz"
+_RECORD_FILE = "record.json"  # Written last: with it the outcome is complete.
+_PROBE = "probe_"  # Before the name of a split, in the file of logits.
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its kind (model, seed or fold), a name, its seed, and its pictures by split."""
+    """One training: its kind (model, seed or fold), a name, its seed, and its images by split."""
 
     kind: str
     name: str
     seed: int
-    splits: Mapping[str, Pictures]
+    splits: "Mapping[str, datasets.Dataset]"
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,54 @@ class Job:
     base_model: str
     from_scratch: bool
 
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """Of the training images; None for a probe, which sees them as in evaluation."""
+        return None if self.recipe.is_probe else self.recipe.augmentation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one training gave.
+
+    `logits` and `probe_logits` are [n, C] by split: those of the model, and those of a linear probe on the backbone as
+    it was before, empty if there is none. `training` and `history` are sections of results.json.
+    """
+
+    logits: dict[str, np.ndarray]
+    training: dict[str, Any]
+    history: list[dict[str, float]]
+    probe_logits: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def read_outcome(outcome_dir: Path) -> Outcome | None:
+    """The outcome in a folder, None if there is none yet."""
+    if not (outcome_dir / _RECORD_FILE).is_file():
+        return None
+    record = json.loads((outcome_dir / _RECORD_FILE).read_text(encoding="utf-8"))
+    with np.load(outcome_dir / _LOGITS_FILE, allow_pickle=False) as arrays:
+        logits = {name: array for name, array in arrays.items() if not name.startswith(_PROBE)}
+        probe = {name.removeprefix(_PROBE): array for name, array in arrays.items() if name.startswith(_PROBE)}
+    return Outcome(logits, record["training"], record["history"], probe)
+
+
+def write_outcome(outcome_dir: Path, outcome: Outcome) -> None:
+    """Write `outcome`; if the process is killed meanwhile, there is none."""
+    shutil.rmtree(outcome_dir, ignore_errors=True)
+    outcome_dir.mkdir(parents=True)
+    arrays = io.BytesIO()
+    np.savez(arrays, **outcome.logits, **{_PROBE + name: array for name, array in outcome.probe_logits.items()})
+    files.write_bytes(outcome_dir / _LOGITS_FILE, arrays.getvalue())
+    record = {"training": outcome.training, "history": outcome.history}
+    files.write_text(outcome_dir / _RECORD_FILE, json.dumps(record))
+
 
 def planned(
     args: TrainingArguments,
-    splits: Mapping[str, Pictures],
+    splits: "Mapping[str, datasets.Dataset]",
     *,
     seeds: list[int],
-    folds: Mapping[str, Mapping[str, Pictures]],
+    folds: "Mapping[str, Mapping[str, datasets.Dataset]]",
 ) -> list[Run]:
     """The runs of a command; the first makes the model, with the first seed.
 
@@ -107,17 +155,17 @@ def rehearse(
     if before is not None:
         return Plan.of(before), model
     train, augmentation = runs[0].splits["train"], job.recipe.augmentation
-    shown = Pixels.of(image_processor)
-    pictures = PictureDataset(train.paths, train.labels, shown, augmentation, seed=runs[0].seed)
-    finish = Finish(shown, augmentation)
+    processor = Processor.of(image_processor)
+    images = ImageDataset(paths_of(train), train["label"][:], processor, augmentation, seed=runs[0].seed)
+    prepare = AugmentAndNormalise(processor, augmentation)
     if job.cache_dir is not None:
-        pictures.hold_decoded(min(args.per_device_train_batch_size, len(pictures)))
+        images.hold_decoded(min(args.per_device_train_batch_size, len(images)))
 
     def load(n: int) -> torch.Tensor:
-        batch = pictures.__getitems__(list(range(n)))
-        return finish({name: values.to(args.device) for name, values in batch.items()})["pixel_values"]
+        batch = images.__getitems__(list(range(n)))
+        return prepare({name: values.to(args.device) for name, values in batch.items()})["pixel_values"]
 
-    counts = {name: len(split.labels) for name, split in runs[0].splits.items()}
+    counts = {name: len(split) for name, split in runs[0].splits.items()}
     limit_each_s = None if limit_s is None else limit_s / len(runs)
     plan = preflight.make(model, args, load=load, counts=counts, wanted=wanted, limit_s=limit_each_s)
     if not is_divided(args):
@@ -142,13 +190,13 @@ def train_all(
     found = {}
     for number, run in enumerate(runs):
         kept = work_dir / PARTS / run.name / "outcome"
-        done = outcome.read(kept)
+        done = read_outcome(kept)
         if done is None:
             if len(runs) > 1:
                 logger.info("Training %d of %d: %s, seed %d", number + 1, len(runs), run.name, run.seed)
             done = _train(run, job, args, plan, work_dir, request, title=run.name if len(runs) > 1 else "")
             if args.process_index == 0:
-                outcome.write(kept, done)
+                write_outcome(kept, done)
         if args.process_index == 0:
             _clear(run, work_dir)
         precision.free_memory()
@@ -201,7 +249,7 @@ def _train(
         plan = plan.halved()
         eval_batch_size = max(1, eval_batch_size // 2)
         logger.warning(
-            "Out of memory: going on with %d pictures at a time, %d times per step", plan.batch_size, plan.accumulation
+            "Out of memory: going on with %d images at a time, %d times per step", plan.batch_size, plan.accumulation
         )
         precision.free_memory()
 
@@ -212,9 +260,9 @@ def _attempt(
     run_dir = Path(args.output_dir)
     set_seed(run.seed)
     model, image_processor = job.load()
-    shown, augmentation = Pixels.of(image_processor), job.recipe.augmentation
-    pictures = image_dataset.datasets(
-        run.splits, shown, augmentation, seed=run.seed, cache_dir=job.cache_dir, for_folds=run.kind == FOLD
+    processor = Processor.of(image_processor)
+    images = image_datasets(
+        run.splits, processor, job.augmentation, seed=run.seed, cache_dir=job.cache_dir, for_folds=run.kind == FOLD
     )
     with args.main_process_first(local=False):
         if args.process_index == 0:
@@ -229,14 +277,16 @@ def _attempt(
         image_processor,
         args,
         job.recipe,
-        train=pictures["train"],
-        validation=pictures["validation"],
-        finish=Finish(shown, augmentation, job.recipe.mixing, n_classes=model.config.num_labels),
+        train=images["train"],
+        validation=images["validation"],
+        finish=AugmentAndNormalise(processor, job.augmentation, job.recipe.mixing, n_classes=model.config.num_labels),
         compute_metrics=job.compute_metrics,
         checkpoint=checkpoint,
         request=request,
         title=title,
     )
+    evaluated = {name: images[name] for name in EVALUATED}
+    probe_logits = _probe_logits(run, job, trainer, evaluated)
     try:
         sections = training.train(
             trainer,
@@ -250,7 +300,43 @@ def _attempt(
         if files.is_disk_full(error):
             checkpoints.remove_unfinished(run_dir)
         raise
-    logits = training.predict_logits(trainer, {name: pictures[name] for name in ("validation", "test")})
+    logits = _logits(trainer, evaluated)
     if run.kind == MODEL:
         training.save(trainer, image_processor, work_dir)
-    return Outcome(logits, **sections)
+    return Outcome(logits, **sections, probe_logits=probe_logits)
+
+
+def _probe_logits(run: Run, job: Job, trainer: Trainer, evaluated: Mapping[str, ImageDataset]) -> dict[str, np.ndarray]:
+    """What a linear probe of the same backbone says, to compare; empty if there is nothing to compare with.
+
+    Seeds would all have the same probe, random weights have no features, and divided weights would have to be gathered.
+    """
+    is_divided_model = is_divided(trainer.args) or trainer.is_deepspeed_enabled
+    if run.kind == SEED or job.recipe.is_probe or job.from_scratch or is_divided_model:
+        return {}
+    chosen = balance.chosen(
+        job.recipe.class_balance, trainer.train_dataset.labels, n_classes=trainer.model.config.num_labels
+    )
+    return linear_probe.baseline(trainer, evaluated, job.store, weighted=chosen != "none")
+
+
+def _logits(trainer: Trainer, evaluated: Mapping[str, ImageDataset]) -> dict[str, np.ndarray]:
+    """[n, C] logits in single precision for every image of each dataset, in its order, each counted once.
+
+    Training may compute in half precision; whoever loads the model computes in single precision, and so do the numbers
+    that we report.
+    """
+    if trainer.is_deepspeed_enabled:  # Weights are divided: only the Trainer can run it.
+        return {name: np.asarray(trainer.predict(own).predictions) for name, own in evaluated.items()}
+    accelerator = trainer.accelerator
+    if trainer.is_fsdp_enabled:
+        model = sharding.whole(accelerator, trainer.model)
+    else:
+        model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).to(accelerator.device)
+    return {
+        name: forward_dataset(
+            model, own, normalise=own.normalise, accelerator=accelerator, collate=as_batch,
+            batch_size=trainer.args.eval_batch_size, n_workers=trainer.args.dataloader_num_workers,
+        ).logits
+        for name, own in evaluated.items()
+    }  # fmt: skip

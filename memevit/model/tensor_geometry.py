@@ -1,4 +1,4 @@
-"""Where an image processor that resizes tensors, as those of torchvision do, puts the pixels of a picture.
+"""How an image processor resizes that works on tensors, as those of torchvision do.
 
 It is apart from `geometry`, so that a process which decodes for the other kind need not import torch.
 """
@@ -16,26 +16,22 @@ _MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicu
 
 @dataclass(frozen=True)
 class TensorGeometry:
-    """What `geometry` says, resized by torch: a level here and there is one off what Pillow gives.
+    """`geometry`, resized by torch: some pixels differ by 1 from what Pillow gives.
 
     Source:
-        torchvision.transforms.v2.functional.resize and center_crop, for uint8 on a processor.
+        torchvision.transforms.v2.functional.resize, for uint8 on a CPU.
     """
 
     geometry: Geometry
 
     @classmethod
     def of(cls, geometry: Geometry | None) -> "TensorGeometry | None":
-        """None where torch lacks the filter, or there is no geometry."""
+        """None if torch lacks the filter, or there is no geometry."""
         return cls(geometry) if geometry and geometry.resample in _MODES else None
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """[3, H, W] uint8 levels of an RGB picture."""
-        width, height = self.geometry.resized_size(image.size)
+        """[3, H, W] uint8 pixels of an RGB image."""
         mode = _MODES[Image.Resampling(self.geometry.resample)]
         given = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-        resized = torch.nn.functional.interpolate(given, (height, width), mode=mode, antialias=True)[0].numpy()
-        if crop := self.geometry.crop:
-            top, left = round((height - crop[0]) / 2), round((width - crop[1]) / 2)
-            resized = resized[:, top : top + crop[0], left : left + crop[1]]
-        return np.ascontiguousarray(resized)
+        resized = torch.nn.functional.interpolate(given, self.geometry.size, mode=mode, antialias=True)
+        return np.ascontiguousarray(resized[0].numpy())

@@ -3,12 +3,11 @@
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -38,7 +37,7 @@ from memevit.model import (
 )
 from memevit.model.checkpoints import CheckpointKeeper
 from memevit.model.guard import GuardedTrainer
-from memevit.model.image_dataset import Finish, PictureDataset, as_batch
+from memevit.model.image_dataset import AugmentAndNormalise, ImageDataset, as_batch
 from memevit.model.interruption import StopCallback, StopRequest
 from memevit.model.recipe import RecipeArguments, is_divided
 from memevit.model.tuner import FineTuner
@@ -94,9 +93,9 @@ def build_trainer(
     args: TrainingArguments,
     recipe: RecipeArguments,
     *,
-    train: PictureDataset,
-    validation: PictureDataset,
-    finish: Finish,
+    train: ImageDataset,
+    validation: ImageDataset,
+    finish: AugmentAndNormalise,
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]],
     checkpoint: Path | None = None,
     request: StopRequest | None = None,
@@ -282,34 +281,6 @@ def hardware(args: TrainingArguments) -> str:
     """What the training ran on, as a reader would name it."""
     name = preflight.device_name(args)
     return name if args.device.type == "cpu" and args.world_size == 1 else f"{args.world_size} x {name}"
-
-
-def predict_logits(trainer: Trainer, datasets: Mapping[str, PictureDataset]) -> dict[str, np.ndarray]:
-    """[n, C] logits in single precision for every picture of each dataset, in its order, each counted once.
-
-    Training may compute in half precision; whoever loads the model computes in single precision, and so do the numbers
-    that we report.
-    """
-    if trainer.is_deepspeed_enabled:  # Weights are divided: only the Trainer can run it.
-        return {
-            name: np.asarray(trainer.predict(dataset).predictions, dtype=np.float64)
-            for name, dataset in datasets.items()
-        }
-    accelerator = trainer.accelerator
-    if trainer.is_fsdp_enabled:
-        model = sharding.whole(accelerator, trainer.model)
-    else:
-        model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).to(accelerator.device)
-    return {name: _logits(model.eval(), trainer, dataset) for name, dataset in datasets.items()}
-
-
-@torch.inference_mode()
-def _logits(model: PreTrainedModel, trainer: Trainer, dataset: PictureDataset) -> np.ndarray:
-    found = []
-    for batch in trainer.get_test_dataloader(dataset):
-        logits = model(pixel_values=trainer.finished(batch)["pixel_values"]).logits
-        found.append(trainer.accelerator.gather_for_metrics(logits).float())
-    return torch.cat(found).cpu().double().numpy()  # Not batch by batch, for each copy waits for the device.
 
 
 def save(trainer: Trainer, image_processor: BaseImageProcessor, model_dir: Path) -> None:

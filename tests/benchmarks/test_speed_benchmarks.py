@@ -10,7 +10,7 @@ from transformers import Trainer
 from benchmarks import memory, scaling, sort_throughput, time_to_result, timing, train_throughput
 from memevit import cli
 from memevit.evaluation import measure
-from memevit.model import pixel_cache, training
+from memevit.model import pixel_cache, runs, training
 from tests.conftest import run_data_prep
 
 SMALL = ("--repeats", "1", "--width_px", "64")
@@ -80,7 +80,7 @@ def test_a_stage_within_another_is_counted_once():
 
 def test_the_way_to_a_model_is_split_into_its_stages(tmp_path, tiny_backbone, prepared, monkeypatch):
     watched = [
-        (pixel_cache, "open_or_build"), (training, "train"), (training, "predict_logits"), (training, "save"),
+        (pixel_cache, "open_or_build_all"), (training, "train"), (runs, "_logits"), (training, "save"),
         (Trainer, "evaluate"), (measure, "record"),
     ]  # fmt: skip
     for owner, name in watched:

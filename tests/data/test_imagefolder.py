@@ -51,9 +51,9 @@ def test_the_loader_gives_the_rows_class_names_and_order_of_the_manifest(odd, ho
     for split in manifest.SPLITS:
         theirs = loaded[split].cast_column("image", datasets.Image(decode=False))
         files = [row["image"]["path"].split(f"{odd}/")[1] for row in theirs]
-        assert files == ours.by_name[split].files == sorted(row.file for row in rows if row.split == split)
-        assert theirs["label"][:] == ours.by_name[split].labels
-        assert theirs.features["label"].names == ours.class_names == sorted(ODD_NAMES)
+        assert files == ours[split]["file"][:] == sorted(row.file for row in rows if row.split == split)
+        assert theirs["label"][:] == ours[split]["label"][:]
+        assert theirs.features["label"].names == ours[split].features["label"].names == sorted(ODD_NAMES)
         first = np.asarray(loaded[split][0]["image"])
         assert first.shape[2] == 3
     assert sum(len(loaded[split]) for split in loaded) == sum(row.status == manifest.KEPT for row in rows) == 24

@@ -38,9 +38,9 @@ def jpeg_copy(path, target, *, scale=1.0, crop=0.0, quality=60):
 
 def test_a_dataset_has_every_class_in_every_split_at_the_asked_shares(prepared):
     data = prepared_dataset.load(prepared)
-    assert data.class_names == ["coral", "moss", "slate"]
+    assert data["train"].features["label"].names == ["coral", "moss", "slate"]
     for split, expected in (("train", 28), ("validation", 6), ("test", 6)):
-        assert np.bincount(data.by_name[split].labels).tolist() == [expected] * 3
+        assert np.bincount(data[split]["label"][:]).tolist() == [expected] * 3
     assert {path.name for path in prepared.iterdir()} == {
         *("train", "validation", "test", "manifest.csv", "prep.json", "README.md", "contact_sheet.jpg")
     }
@@ -313,7 +313,7 @@ def test_a_link_as_output_stays_a_link(tmp_path):
         assert prepare(source, tmp_path / "data", "--seed", seed) == 0
     assert (tmp_path / "data").is_symlink()
     assert os.listdir(tmp_path / "disk") == ["data"]
-    assert len(prepared_dataset.load(tmp_path / "data").class_names) == 3
+    assert len(prepared_dataset.load(tmp_path / "data")["train"].features["label"].names) == 3
 
 
 def test_many_small_files_do_not_ask_for_the_space_of_large_ones(tmp_path, monkeypatch, capsys):

@@ -45,15 +45,17 @@ def model_dir(tmp_path_factory, prepared, tiny_backbone):
 
     path = tmp_path_factory.mktemp("models") / "tiny-model"
     dataset = prepared_data.load(prepared)
-    model, image_processor = backbone.load_for_training(str(tiny_backbone), dataset.class_names, from_scratch=False)
+    model, image_processor = backbone.load_for_training(
+        str(tiny_backbone), dataset["train"].features["label"].names, from_scratch=False
+    )
     model.save_pretrained(path)
     image_processor.save_pretrained(path)
     loaded = classifier.Classifier.load(path)
     logits = {
-        name: np.log(loaded.probabilities([load_image(one) for one in dataset.by_name[name].paths]))
+        name: np.log(loaded.probabilities([load_image(one) for one in prepared_data.paths_of(dataset[name])]))
         for name in ("validation", "test")
     }
-    sections = measure.record(path, dataset.class_names, dataset.by_name, logits, seed=0)
+    sections = measure.record(path, dataset, logits, seed=0)
     training = {
         "seconds": 12.3, "hardware": "AMD EPYC, 2 cores", "n_steps": 90, "n_epochs": 15.0, "best_step": 84,
         "n_parameters": 16931, "n_trainable_parameters": 16931, "learning_rate": 3e-4, "batch_size": 16,

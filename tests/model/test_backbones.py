@@ -16,7 +16,7 @@ from transformers import (
 
 from memevit.evaluation import predictions
 from memevit.model import backbone, layers
-from memevit.model.image_dataset import pixel_values
+from memevit.model.processor import pixel_values
 from tests.conftest import run_finetune
 from tests.model import tiny
 

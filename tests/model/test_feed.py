@@ -12,21 +12,22 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Tr
 from memevit.data import dataset as prepared_dataset
 from memevit.errors import UserError
 from memevit.model import balance, feed, image_dataset, training
-from memevit.model.image_dataset import Augmentation, Finish, Mixing, Pixels, as_batch
+from memevit.model.image_dataset import AugmentAndNormalise, Augmentation, Mixing, as_batch
+from memevit.model.processor import Processor
 from memevit.model.recipe import RecipeArguments, complete
 
 
 @pytest.fixture(scope="module")
 def shown(tiny_backbone):
-    return Pixels.of(AutoImageProcessor.from_pretrained(tiny_backbone))
+    return Processor.of(AutoImageProcessor.from_pretrained(tiny_backbone))
 
 
 @pytest.fixture
 def pictures(prepared, shown, tmp_path):
     """Datasets from files and from the cache, by split."""
-    splits = prepared_dataset.load(prepared).by_name
-    files = image_dataset.datasets(splits, shown, Augmentation(), seed=3)
-    cached = image_dataset.datasets(splits, shown, Augmentation(), seed=3, cache_dir=tmp_path, n_processes=0)
+    splits = prepared_dataset.load(prepared)
+    files = image_dataset.image_datasets(splits, shown, Augmentation(), seed=3)
+    cached = image_dataset.image_datasets(splits, shown, Augmentation(), seed=3, cache_dir=tmp_path, n_processes=0)
     return {"files": files, "cached": cached}
 
 
@@ -38,17 +39,17 @@ def test_evaluation_pixels_are_the_same_from_files_and_from_the_cache(pictures):
 
 
 def test_folds_share_their_pixels(prepared, shown, tmp_path, caplog):
-    splits = prepared_dataset.load(prepared).by_name
+    splits = prepared_dataset.load(prepared)
     names = ("train", "validation", "test")
     for turn in range(3):
         turned = {name: splits[names[(number + turn) % 3]] for number, name in enumerate(names)}
         options = {"seed": 3, "cache_dir": tmp_path, "n_processes": 0}
-        alone = image_dataset.datasets(turned, shown, Augmentation(), **options)
+        alone = image_dataset.image_datasets(turned, shown, Augmentation(), **options)
         with caplog.at_level("INFO"):
             caplog.clear()
-            shared = image_dataset.datasets(turned, shown, Augmentation(), for_folds=True, **options)
+            shared = image_dataset.image_datasets(turned, shown, Augmentation(), for_folds=True, **options)
         # One cache for the splits that vary and one for the others, and none for the folds that follow.
-        assert len([text for text in caplog.messages if "decoded once" in text]) == (2 if turn == 0 else 0)
+        assert len([text for text in caplog.messages if "Caching decoded images" in text]) == (2 if turn == 0 else 0)
         for name in names:
             positions = list(range(len(alone[name])))
             one, other = (
@@ -60,7 +61,7 @@ def test_folds_share_their_pixels(prepared, shown, tmp_path, caplog):
 
 
 def test_training_pixels_are_nearly_the_same_from_files_and_from_the_cache(pictures, shown):
-    finish = Finish(shown, Augmentation())
+    finish = AugmentAndNormalise(shown, Augmentation())
     one, other = (finish(pictures[kind]["train"].__getitems__([0, 5, 9])) for kind in ("files", "cached"))
     assert one["pixel_values"].shape == other["pixel_values"].shape == (3, 3, 32, 32)
     # Values reach from -1 to 1; box edges are rounded to pixels in one of them, and the picture resized twice.
@@ -70,7 +71,7 @@ def test_training_pixels_are_nearly_the_same_from_files_and_from_the_cache(pictu
 @pytest.mark.parametrize("kind", ["files", "cached"])
 def test_a_picture_varies_by_epoch_but_not_by_batch_or_loader(pictures, kind):
     dataset = pictures[kind]["train"]
-    finish = Finish(dataset._shown, Augmentation(erasing=0.5))
+    finish = AugmentAndNormalise(dataset._processor, Augmentation(erasing=0.5))
     alone = finish(as_batch([dataset[4]]))["pixel_values"][0]
     loader = DataLoader(dataset, batch_size=6, num_workers=1, collate_fn=as_batch, persistent_workers=True)
     assert torch.allclose(finish(next(iter(loader)))["pixel_values"][4], alone, atol=1e-5)
@@ -91,7 +92,7 @@ def test_a_loader_process_that_was_not_forked_maps_the_same_file(pictures):
 
 
 def test_mixing_makes_labels_of_training_pictures_soft_and_no_others(pictures, shown):
-    finish = Finish(shown, Augmentation(), Mixing(mixup=0.4, cutmix=0.4), n_classes=3)
+    finish = AugmentAndNormalise(shown, Augmentation(), Mixing(mixup=0.4, cutmix=0.4), n_classes=3)
     train = finish(pictures["cached"]["train"].__getitems__([0, 40, 80]))
     test = finish(pictures["cached"]["test"].__getitems__([0, 1]))
     assert train["labels"].shape == (3, 3)
@@ -101,7 +102,7 @@ def test_mixing_makes_labels_of_training_pictures_soft_and_no_others(pictures, s
 
 def test_a_batch_from_elsewhere_passes_unchanged(shown):
     batch = {"pixel_values": torch.zeros(2, 3, 32, 32)}
-    assert Finish(shown)(batch) is batch
+    assert AugmentAndNormalise(shown)(batch) is batch
 
 
 def trainer_of(pictures, shown, tiny_backbone, output_dir, **options):
@@ -118,7 +119,7 @@ def trainer_of(pictures, shown, tiny_backbone, output_dir, **options):
     recipe = complete(RecipeArguments(), args, from_scratch=True)
     return training.build_trainer(
         model, processor, args, recipe, train=pictures["train"], validation=pictures["validation"],
-        finish=Finish(shown, Augmentation()),
+        finish=AugmentAndNormalise(shown, Augmentation()),
         compute_metrics=lambda predicted, true: {"accuracy": (predicted == true).mean()},
     )  # fmt: skip
 
@@ -179,12 +180,12 @@ class Moves(TorchDispatchMode):
 
 def test_only_the_first_batch_takes_constants_to_the_device(shown):
     """On a device without numbers, where every operation between two devices fails."""
-    finish = Finish(shown, Augmentation(erasing=0.5), Mixing(0.2, 0.2), n_classes=3)
+    finish = AugmentAndNormalise(shown, Augmentation(erasing=0.5), Mixing(0.2, 0.2), n_classes=3)
     loss_of = balance.ClassificationLoss("weights", torch.ones(3))
     batch = {
         "pixel_values": torch.empty(4, 3, 41, 41, dtype=torch.uint8, device="meta"),
         "labels": torch.zeros(4, dtype=torch.long, device="meta"),
-        "draws": torch.rand(4, 16, device="meta"),
+        "parameters": torch.rand(4, 16, device="meta"),
         "crops": torch.rand(4, 4, device="meta"),
     }
     moved = []
@@ -295,7 +296,7 @@ def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
     state = type("State", (), {"epoch": 2.375})
     callback.on_epoch_begin(None, state, None)
     expected = image_dataset.augment.draw(3, 2, np.array([1]))
-    assert np.array_equal(dataset.__getitems__([1])["draws"].numpy(), expected)
+    assert np.array_equal(dataset.__getitems__([1])["parameters"].numpy(), expected)
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "eager"), (False, "sdpa")])
@@ -316,7 +317,7 @@ def test_a_number_beyond_the_last_is_the_same_picture_varied_in_another_way(pict
     dataset = pictures[kind]["train"]
     first, again = dataset[4], dataset[4 + len(dataset)]
     assert first["labels"] == again["labels"]
-    assert not torch.equal(first["draws"], again["draws"])
+    assert not torch.equal(first["parameters"], again["parameters"])
 
 
 def test_the_order_of_balanced_classes_is_told_the_epoch_too(pictures):

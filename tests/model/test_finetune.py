@@ -65,11 +65,11 @@ def test_trainer_sorting_and_plain_pipeline_give_the_same_probabilities(trained,
     assert run_sort("--model", trained, "--output", tmp_path / "rows.csv", prepared / "test") == 0
     with (tmp_path / "rows.csv").open(newline="") as file:
         sorted_rows = {row["file"]: row for row in csv.DictReader(file)}
-    test = data.by_name["test"]
-    assert len(sorted_rows) == len(test.paths) == 18
-    for path, name in zip(test.paths, test.files, strict=True):
-        expected = by_pipeline(plain_pipeline, path, data.class_names)
-        by_sorting = [float(sorted_rows[str(path)][f"p_{each}"]) for each in data.class_names]
+    test, class_names = data["test"], data["test"].features["label"].names
+    assert len(sorted_rows) == len(test) == 18
+    for path, name in zip(prepared_dataset.paths_of(test), test["file"], strict=True):
+        expected = by_pipeline(plain_pipeline, path, class_names)
+        by_sorting = [float(sorted_rows[str(path)][f"p_{each}"]) for each in class_names]
         assert np.allclose(row_of[name], expected, atol=1e-4)
         assert np.allclose(by_sorting, expected, atol=1e-4)
 
@@ -157,7 +157,7 @@ def test_results_agree_with_the_predictions_that_were_written(trained):
 
 def test_the_run_is_on_record_without_a_path_of_this_machine(trained, prepared):
     run = results.read_run(trained)
-    assert run["data_fingerprint"] == prepared_dataset.load(prepared).fingerprint
+    assert run["data_fingerprint"] == prepared_dataset.read_prep(prepared)["fingerprint"]
     assert run["arguments"]["learning_rate"] == 5e-3
     assert run["environment"]["packages"]["transformers"]
     for name in ("run.json", "results.json", "config.json", "predictions.csv"):

@@ -62,8 +62,8 @@ def test_the_best_checkpoint_is_taken_by_all_processes(divided):
 def test_what_is_saved_is_what_was_measured(divided, prepared):
     written = predictions.read(divided)
     data = prepared_dataset.load(prepared)
-    assert written.paths == data.by_name["validation"].files + data.by_name["test"].files
-    paths = data.by_name["validation"].paths + data.by_name["test"].paths
+    assert written.paths == data["validation"]["file"][:] + data["test"]["file"][:]
+    paths = [Path(one) for name in ("validation", "test") for one in prepared_dataset.paths_of(data[name])]
     again = [each.probabilities for each in Classifier.load(divided).classify(paths, n_processes=0)]
     assert np.abs(np.array(again) - written.probabilities).max() < 1e-4
 

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from transformers import AutoModelForImageClassification, pipeline
+from transformers import AutoModelForImageClassification, Trainer, TrainingArguments, pipeline
 
 from memevit import results
 from memevit.data import dataset as prepared_dataset
 from memevit.evaluation import predictions
-from memevit.model import backbone, linear_probe
+from memevit.model import backbone, image_dataset, linear_probe
+from memevit.model.augment import Augmentation
+from memevit.model.image_dataset import image_datasets
+from memevit.model.processor import Processor, pixel_values
+from memevit.pixels import load_image
 from tests.conftest import run_data_prep, run_finetune, write_classes
 
 QUIET = ("--use_cpu", "--disable_tqdm", True)
@@ -46,15 +50,19 @@ def test_features_are_computed_once_and_again_only_for_other_weights_or_pixels(
     tmp_path, small, tiny_backbone, monkeypatch
 ):
     computed = []
-    forward = linear_probe._forward
-    monkeypatch.setattr(linear_probe, "_forward", lambda *args: computed.append(1) or forward(*args))
+    forward_dataset = linear_probe.forward_dataset
+    monkeypatch.setattr(
+        linear_probe,
+        "forward_dataset",
+        lambda model, images, **kwargs: computed.append(len(images)) or forward_dataset(model, images, **kwargs),
+    )
     assert run_probe(small, tiny_backbone, tmp_path / "one") == 0
     assert run_probe(small, tiny_backbone, tmp_path / "two", "--seed", 5) == 0
-    assert len(computed) == 1
+    assert sum(computed) == 30  # Of train and validation, once.
     (kept,) = (tmp_path / "data.features").iterdir()
     assert {path.name for path in tmp_path.iterdir()} >= {"data", "data.features"}
     assert run_probe(small, tiny_backbone, tmp_path / "three", "--image_size", 48) == 0
-    assert len(computed) == 2
+    assert sum(computed) == 60
     assert len(list(kept.parent.iterdir())) == 2
 
 
@@ -74,31 +82,91 @@ def test_features_that_cannot_be_kept_cost_time_only(tmp_path, small, tiny_backb
     assert "Features are not kept for the next run" in caplog.text
 
 
-def test_the_features_are_what_the_head_sees(small, tiny_backbone):
-    data = prepared_dataset.load(small)
-    model, image_processor = backbone.load_for_training(str(tiny_backbone), data.class_names, from_scratch=False)
-    paths = data.by_name["test"].paths
-    store = linear_probe.Store.beside(small, data.fingerprint)
+def trainer_of(data, tiny_backbone, output_dir, *, cache_dir=None, augmentation=None):
+    """A Trainer before its training, and the images of all splits."""
+    splits = prepared_dataset.load(data)
+    names = splits["train"].features["label"].names
+    model, image_processor = backbone.load_for_training(str(tiny_backbone), names, from_scratch=False)
+    images = image_datasets(splits, Processor.of(image_processor), augmentation, seed=0, cache_dir=cache_dir)
+    args = TrainingArguments(
+        output_dir=str(output_dir), use_cpu=True, disable_tqdm=True, report_to="none", per_device_eval_batch_size=2
+    )
+    trainer = Trainer(model, args, train_dataset=images["train"], eval_dataset=images["validation"])
+    trainer.processing_class = image_processor
+    store = linear_probe.Store.beside(data, prepared_dataset.read_prep(data)["fingerprint"])
+    return trainer, images, store
+
+
+def test_the_features_are_what_the_head_sees(tmp_path, small, tiny_backbone):
+    trainer, images, store = trainer_of(small, tiny_backbone, tmp_path)
     generator = torch.get_rng_state()
-    found = linear_probe.compute(model, image_processor, paths, store=store, device=torch.device("cpu"), batch_size=2)
+    (found,) = linear_probe.features_of(trainer, [images["test"]], store)
     assert torch.equal(generator, torch.get_rng_state())  # Training is the same whether they were there or not.
-    seen = torch.stack([linear_probe._Files(paths, image_processor)[number] for number in range(len(paths))])
+    files = [load_image(path) for path in images["test"].paths]
+    model = trainer.model.eval()
     with torch.inference_mode():
-        assert torch.allclose(model.classifier(found), model(seen).logits, atol=1e-5)
+        expected = model(pixel_values(files, trainer.processing_class)).logits
+        assert torch.allclose(model.classifier(torch.from_numpy(found)), expected, atol=1e-5)
+
+
+def test_features_of_augmented_images_come_from_the_cache_and_are_those_of_evaluation(
+    tmp_path, small, tiny_backbone, monkeypatch
+):
+    trainer, images, store = trainer_of(
+        small, tiny_backbone, tmp_path, cache_dir=tmp_path / "cache", augmentation=Augmentation()
+    )
+    monkeypatch.setattr(image_dataset.pixels, "load_image", lambda path: 1 / 0)
+    found = linear_probe.features_of(trainer, [images["train"], images["validation"]], store)
+    monkeypatch.undo()
+    trainer, images, _ = trainer_of(small, tiny_backbone, tmp_path)
+    expected = linear_probe.features_of(
+        trainer, [images["train"], images["validation"]], linear_probe.Store(tmp_path / "other", "")
+    )
+    for own, other in zip(found, expected, strict=True):
+        assert np.allclose(own, other, atol=1e-6)
+
+
+def test_a_fine_tuning_reports_the_probe_of_its_backbone_which_is_that_of_freeze(tmp_path, small, tiny_backbone):
+    argv = ("--dataset", small, "--model_name_or_path", tiny_backbone, *QUIET, "--max_steps", 2)
+    assert run_finetune(*argv, "--output_dir", tmp_path / "model") == 0
+    assert run_probe(small, tiny_backbone, tmp_path / "probe") == 0
+    baseline, alone = (
+        {m["name"]: m["value"] for m in results.read(tmp_path / name)["measurements"]
+         if (m["subject"], m["split"]) == (subject, "test")}
+        for name, subject in (("model", "linear probe"), ("probe", "fine-tuned model"))
+    )  # fmt: skip
+    assert baseline == pytest.approx(alone)
+    compared = {one["baseline"]: one for one in results.read(tmp_path / "model")["comparisons"]}
+    assert list(compared) == ["majority class", "colour histogram", "linear probe"]
+    assert compared["linear probe"]["n"] == 6
+    assert "linear probe" not in {one["baseline"] for one in results.read(tmp_path / "probe")["comparisons"]}
+
+
+def test_two_classes_and_a_class_without_training_images_get_a_head_too():
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 2], 30)
+    inputs = random.normal(size=(60, 4)) + labels[:, None]
+    weight, bias = linear_probe.fit(inputs, labels, inputs, labels, n_classes=3)
+    logits = inputs @ weight.T + bias
+    expected = LogisticRegression(C=1.0 / (60 * min(linear_probe.PENALTIES)) * 2, tol=1e-8).fit(
+        (inputs - inputs.mean(0)) / inputs.std(0), labels
+    )
+    assert set(logits.argmax(axis=1)) == {0, 2}
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    scaled = (inputs - inputs.mean(0)) / inputs.std(0)
+    assert np.allclose(shares[:, [0, 2]], expected.predict_proba(scaled), atol=2e-3)
 
 
 def test_the_head_is_that_of_a_logistic_regression():
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 40)
     inputs = random.normal(size=(120, 5)) * [1, 2, 3, 4, 5] + labels[:, None] * [1.0, 0.5, 0.0, -1.0, 2.0] + 3.0
-    weight, bias = linear_probe.fit(
-        torch.from_numpy(inputs), labels.tolist(), torch.from_numpy(inputs), labels.tolist(), n_classes=3
-    )
+    weight, bias = linear_probe.fit(inputs, labels.tolist(), inputs, labels.tolist(), n_classes=3)
     scaled = (inputs - inputs.mean(0)) / inputs.std(0)
     # On its own training pictures the weakest penalty has the lowest loss; scikit-learn's is 1 / (n penalty).
     strength = 1.0 / (len(labels) * min(linear_probe.PENALTIES))
     expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(scaled, labels).predict_proba(scaled)
-    found = torch.softmax(torch.from_numpy(inputs).float() @ weight.T + bias, dim=1)
+    found = torch.softmax(torch.from_numpy(inputs @ weight.T + bias), dim=1)
     assert np.allclose(found, expected, atol=2e-3)
 
 

@@ -16,7 +16,7 @@ from memevit.model import decoding, pixel_cache
 from memevit.model.geometry import Geometry
 from tests.conftest import draw_picture
 
-SQUARE = Geometry(resample=Image.Resampling.BILINEAR, size=(16, 16))
+SQUARE = Geometry(resample=int(Image.Resampling.BILINEAR), size=(16, 16))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_without_room_on_the_disk_nothing_is_built_and_it_says_so(tmp_path, requ
 def test_a_folder_that_can_not_be_made_means_no_cache(tmp_path, request_of, caplog):
     (tmp_path / "file").write_text("")
     assert pixel_cache.open_or_build(request_of(), tmp_path / "file" / "cache") is None
-    assert "every picture is decoded in every epoch" in caplog.text
+    assert "every image is decoded in every epoch" in caplog.text
 
 
 def test_a_picture_that_can_not_be_decoded_is_named_and_leaves_nothing(tmp_path, request_of):
@@ -147,3 +147,32 @@ def test_the_cache_lies_beside_the_dataset_which_stays_as_it_was(trained, prepar
     assert cache == prepared.with_name("data.cache")
     assert {path.name.split("-")[0] for path in cache.glob("*.npy")} == {"train", "validation", "test"}
     imagefolder.require_replaceable(prepared, overwrite=False)
+
+
+def test_one_decoding_gives_the_pixels_of_several_requests(tmp_path, request_of, n_decoded):
+    small = Geometry(resample=int(Image.Resampling.LANCZOS), size=(8, 12))
+    requests = [request_of(), pixel_cache.Request("train-plain", request_of().paths, small, (3, 8, 12), f"{small}")]
+    found = pixel_cache.open_or_build_all(requests, tmp_path / "cache")
+    assert len(n_decoded) == 6
+    for row, path in enumerate(requests[0].paths):
+        image = Image.open(path).convert("RGB")
+        assert np.array_equal(found["train"][row], SQUARE(image))
+        assert np.array_equal(found["train-plain"][row], small(image))
+    pixel_cache.open_or_build(request_of("other"), tmp_path / "cache")  # Replaces those of its own name alone.
+    pixel_cache.open_or_build_all(requests[1:], tmp_path / "cache")
+    assert len(n_decoded) == 12
+
+
+def test_where_there_is_room_for_one_request_the_first_one_gets_it(tmp_path, request_of, monkeypatch):
+    usage, n_bytes = shutil.disk_usage(tmp_path), 6 * 3 * 16 * 16
+    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda _: usage._replace(free=2 * n_bytes))
+    other = pixel_cache.Request("train-plain", request_of().paths, SQUARE, (3, 16, 16), "other")
+    found = pixel_cache.open_or_build_all([request_of(), other], tmp_path / "cache")
+    assert {name: pixels is None for name, pixels in found.items()} == {"train": False, "train-plain": True}
+
+
+def test_a_system_without_fallocate_writes_the_room_it_needs(tmp_path, request_of, monkeypatch):
+    monkeypatch.delattr(pixel_cache.os, "posix_fallocate")
+    found = pixel_cache.open_or_build(request_of(), tmp_path / "cache")
+    for row, path in enumerate(request_of().paths):
+        assert np.array_equal(found[row], SQUARE(Image.open(path).convert("RGB")))

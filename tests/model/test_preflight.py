@@ -301,10 +301,10 @@ def test_half_precision_trains_and_reports_what_the_model_says_in_full(tmp_path,
     assert classify.model.config._attn_implementation == "sdpa"
     written, data = predictions.read(tmp_path / "model"), prepared_dataset.load(prepared)
     row_of = dict(zip(written.paths, written.probabilities, strict=True))
-    test = data.by_name["test"]
-    for path, name in list(zip(test.paths, test.files, strict=True))[:6]:
+    test, class_names = data["test"], data["test"].features["label"].names
+    for path, name in list(zip(prepared_dataset.paths_of(test), test["file"], strict=True))[:6]:
         scores = {row["label"]: row["score"] for row in classify(str(path), top_k=None)}
-        assert np.allclose(row_of[name], [scores[each] for each in data.class_names], atol=1e-5)
+        assert np.allclose(row_of[name], [scores[each] for each in class_names], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_half_precision_trains_and_reports_what_the_model_says_in_full(tmp_path,
         (("--time_limit", 1e-6), "Give more minutes"),
         (("--seeds", 1, 1), "--seeds names a seed twice: 1 1."),
         (("--report_to", "tensorbord"), "--report_to knows no 'tensorbord'. Choose tensorboard, trackio or none."),
-        (("--folds",), "has no folds; one is tested, one chooses the checkpoint, and at least one trains."),
+        (("--folds",), "has no folds; one is tested, one selects the checkpoint, and at least one trains."),
     ],
 )
 def test_wrong_options_are_told_in_a_sentence(tmp_path, prepared, tiny_backbone, capsys, argv, message):
@@ -341,7 +341,7 @@ def test_a_model_that_fsdp_divides_is_not_moved(monkeypatch, prepared, tiny_back
     # All processes but the first have weights without values.
     divided = AutoModelForImageClassification.from_pretrained(tiny_backbone).to("meta")
     job = SimpleNamespace(load=lambda: (divided, image_processor), recipe=chosen, cache_dir=None)
-    run = runs.Run(runs.MODEL, "model", 0, prepared_dataset.load(prepared).by_name)
+    run = runs.Run(runs.MODEL, "model", 0, prepared_dataset.load(prepared))
     plan, model = runs.rehearse([run], job, args, before=None, wanted="fp32", limit_s=None)
     assert plan.step_s is None
     assert model.device.type == "meta"

@@ -15,8 +15,9 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from memevit.errors import UserError
 from memevit.model.classifier import Classifier
-from memevit.model.geometry import Enlarged, Geometry
-from memevit.model.image_dataset import Augmentation, Finish, PictureDataset, Pixels, pixel_values
+from memevit.model.geometry import Geometry
+from memevit.model.image_dataset import AugmentAndNormalise, Augmentation, ImageDataset, keep_decoded
+from memevit.model.processor import ByProcessor, Processor, pixel_values
 from memevit.model.tensor_geometry import TensorGeometry
 from tests.conftest import draw_picture, write_classes
 
@@ -40,6 +41,7 @@ PROCESSORS = {
     "vit, tensors": TensorViTImageProcessor(size=SQUARE, resample=Image.Resampling.BICUBIC),
     "beit, crop": BeitImageProcessorPil(size={"height": 40, "width": 40}, do_center_crop=True, crop_size=SQUARE),
 }
+CROPPING = {"convnext, crop_pct", "clip", "beit, crop"}  # The processor itself is asked; training turns cropping off.
 SIZES = ((96, 72), (40, 130), (31, 33), (32, 32), (1, 1))
 
 
@@ -59,70 +61,55 @@ def test_every_processor_gives_the_same_probabilities_as_its_parts(kind):
 @pytest.mark.parametrize("kind", PROCESSORS)
 def test_every_processor_shows_the_same_pixels_as_its_parts(kind):
     processor = PROCESSORS[kind]
-    shown = Pixels.of(processor)
-    assert shown.geometry is not None
+    shown = Processor.of(processor)
+    assert (shown.geometry is None) == (kind in CROPPING)
+    assert isinstance(shown.render, ByProcessor) == (kind in CROPPING)
     for seed, size in enumerate(SIZES):
         image = draw_picture(seed, size=size) if min(size) > 20 else draw_picture(seed).resize(size)
         levels = torch.from_numpy(shown.render(image))[None]
         expected = pixel_values([image], processor)
         assert levels.dtype == torch.uint8
-        assert torch.allclose(Finish(shown).values(levels), expected, atol=1e-5)
+        assert torch.allclose(shown.normalise(levels), expected, atol=1e-5)
 
 
 def test_a_saved_processor_comes_back_as_the_same_pixels(tmp_path):
-    PROCESSORS["convnext, crop_pct"].save_pretrained(tmp_path)
-    again = Pixels.of(AutoImageProcessor.from_pretrained(tmp_path))
-    assert again.geometry == Pixels.of(PROCESSORS["convnext, crop_pct"]).geometry
+    PROCESSORS["siglip"].save_pretrained(tmp_path)
+    again = Processor.of(AutoImageProcessor.from_pretrained(tmp_path))
+    assert again.geometry == Processor.of(PROCESSORS["siglip"]).geometry == Geometry(resample=3, size=(32, 32))
 
 
 def test_pictures_for_a_processor_of_tensors_are_decoded_without_it_and_cached():
     size = {"height": 224, "width": 224}
-    shown = Pixels.of(TensorViTImageProcessor(size=size, resample=Image.Resampling.BILINEAR))
+    shown = Processor.of(TensorViTImageProcessor(size=size, resample=Image.Resampling.BILINEAR))
     assert isinstance(shown.render, TensorGeometry)
     assert shown.geometry is not None
 
 
-def test_the_crop_of_tensors_lies_where_torchvision_puts_it():
-    crop = TensorGeometry(Geometry(Image.Resampling.BILINEAR, shortest_edge=8, crop=(8, 8)))
-    image = Image.fromarray(np.arange(11, dtype=np.uint8)[None, :, None].repeat(8, 0).repeat(3, 2))
-    # 1.5 is rounded to the even 2; Pillow's ways cut at 1.
-    assert crop(image)[0, 0].tolist() == list(range(2, 10))
-
-
-def test_a_processor_without_words_for_it_is_asked_itself():
+def test_a_processor_that_swaps_channels_is_asked_itself():
     processor = MobileViTImageProcessorPil(size={"shortest_edge": 40}, crop_size=SQUARE)  # It swaps red and blue.
-    shown, image = Pixels.of(processor), draw_picture(1)
+    shown, image = Processor.of(processor), draw_picture(1)
     assert shown.geometry is None
-    values = Finish(shown).values(torch.from_numpy(shown.render(image))[None])
+    values = shown.normalise(torch.from_numpy(shown.render(image))[None])
     assert torch.allclose(values, pixel_values([image], processor), atol=1e-5)
 
 
 def test_a_processor_that_pads_to_no_one_size_is_refused():
     with pytest.raises(UserError, match="ViltImageProcessorPil does more than"):
-        Pixels.of(ViltImageProcessorPil())
-
-
-def test_an_enlarged_picture_shows_the_part_that_the_processor_shows():
-    shown = Pixels.of(PROCESSORS["clip"])
-    image = draw_picture(1, size=(120, 60))
-    image.paste("red", (0, 0, 30, 60))  # The centre crop leaves 30 to 90.
-    image.paste("blue", (90, 0, 120, 60))
-    levels = Enlarged(shown.geometry, (60, 60))(image)
-    assert np.array_equal(levels, np.asarray(image)[:, 30:90].transpose(2, 0, 1))
+        Processor.of(ViltImageProcessorPil())
 
 
 def test_a_picture_that_the_processor_enlarges_can_be_cached_too():
     usual = ViTImageProcessorPil(size={"height": 224, "width": 224}, resample=Image.Resampling.BILINEAR)
-    assert Pixels.of(usual).geometry is not None
+    assert Processor.of(usual).geometry is not None
 
 
 def test_what_is_cached_is_trained_on_as_sharp_as_what_is_decoded_every_time(tmp_path):
     write_classes(tmp_path / "pictures", n=8)
     paths = sorted((tmp_path / "pictures").rglob("*.png"))
-    shown, augmentation = Pixels.of(PROCESSORS["vit"]), Augmentation(colour=0.0)
-    decoded, cached = (PictureDataset(paths, [0] * len(paths), shown, augmentation) for _ in range(2))
-    cached.keep_decoded("train", tmp_path / "cache")
-    finish = Finish(shown, augmentation)
+    shown, augmentation = Processor.of(PROCESSORS["vit"]), Augmentation(colour=0.0)
+    decoded, cached = (ImageDataset(paths, [0] * len(paths), shown, augmentation) for _ in range(2))
+    keep_decoded([cached], "train", tmp_path / "cache")
+    finish = AugmentAndNormalise(shown, augmentation)
     expected, found = (finish(one.__getitems__(list(range(len(paths)))))["pixel_values"] for one in (decoded, cached))
     contrast, expected_contrast = (
         one.diff(dim=2).abs().mean() + one.diff(dim=3).abs().mean() for one in (found, expected)

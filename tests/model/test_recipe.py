@@ -8,7 +8,7 @@ from transformers import AutoModelForImageClassification
 
 from memevit import results
 from memevit.model import recipe
-from memevit.model.image_dataset import Augmentation, Mixing
+from memevit.model.augment import Augmentation, Mixing
 from memevit.model.recipe import FineTuningArguments, RecipeArguments
 from tests.conftest import run_finetune
 

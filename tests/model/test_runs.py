@@ -67,9 +67,9 @@ def test_every_picture_has_a_prediction_by_a_model_that_has_not_seen_it(cross_va
     splits = np.array(written.splits)
     files = [file for file, split in zip(written.paths, splits, strict=True) if split == "out_of_fold"]
     data = prepared_dataset.load(with_folds)
-    assert sorted(files) == sorted(file for split in data.by_name.values() for file in split.files)
+    assert sorted(files) == sorted(file for split in data.values() for file in split["file"])
     assert len(files) == 36
-    assert (splits == "test").sum() == len(data.by_name["test"].files)
+    assert (splits == "test").sum() == len(data["test"])
 
 
 def test_mean_and_spread_are_those_of_the_values(cross_validated):

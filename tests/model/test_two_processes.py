@@ -55,7 +55,7 @@ def test_two_processes_train_the_same_model_within_noise(both):
 def test_each_picture_is_counted_once_and_in_order(both, prepared):
     _, two, _ = both
     data = prepared_dataset.load(prepared)
-    expected = data.by_name["validation"].files + data.by_name["test"].files
+    expected = data["validation"]["file"][:] + data["test"]["file"][:]
     assert predictions.read(two).paths == expected
     accuracy = [m for m in results.read(two)["measurements"] if m["name"] == "accuracy" and m["split"] == "test"]
     assert {m["n"] for m in accuracy} == {18}

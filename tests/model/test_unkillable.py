@@ -116,12 +116,12 @@ def test_killed_in_mid_epoch_it_goes_on_in_mid_epoch(command, tmp_path, monkeypa
 
 @pytest.mark.parametrize("moment", ["evaluation", "prediction", "saving", "publishing"])
 def test_killed_outside_of_a_step(command, uninterrupted, tmp_path, monkeypatch, moment):
-    from memevit.model import folder, training
+    from memevit.model import folder, runs
 
     with monkeypatch.context() as patch:
         places = {
             "evaluation": (guard.GuardedTrainer, "evaluate"),
-            "prediction": (training, "predict_logits"),
+            "prediction": (runs, "_logits"),
             "saving": (checkpoints, "seal"),
             "publishing": (folder.files, "publish"),
         }

@@ -1,0 +1,1 @@
+"""What the scripts do, as functions: the only package here that imports all the others."""

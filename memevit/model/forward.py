@@ -1,0 +1,231 @@
+"""The one way to run a model on images: logits and, when asked, features of chosen layers.
+
+    outputs = forward(model, batches)                                   # batches of pixel_values [B, 3, H, W]
+    outputs = forward(model, batches, layers=("final", "block_6"))      # and features of two layers
+    outputs = forward(model, batches, normalise=Normalise(processor))   # batches of uint8 pixels
+    outputs = forward_dataset(model, dataset, normalise=..., accelerator=trainer.accelerator)
+
+    outputs.logits                [n, C] float32
+    outputs.features["block_6"]   [n, D] float32
+
+Layers are named "final", which is exactly what the classifier sees, and "block_1", "block_2", ... from the input
+upwards (`layers.block_names` gives their modules). The features of a block are its CLS token followed by the mean of
+its patch tokens (2 x width); without a CLS token, as in Swin, ConvNeXt and SigLIP, the mean over all positions (width).
+`default_blocks` gives the blocks at a quarter, half and three quarters of the depth.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from memevit.model import layers as network
+
+FINAL = "final"
+_BLOCK = "block_"
+_DEPTHS = (0.25, 0.5, 0.75)
+
+Normalise = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`logits` [n, C] float32, and `features` [n, D] float32 of each layer that was asked for, by its name."""
+
+    logits: np.ndarray
+    features: dict[str, np.ndarray]
+
+
+def default_blocks(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the blocks at a quarter, half and three quarters of the depth; fewer if the network is shallow.
+
+    Example:
+        >>> from transformers import ViTConfig, ViTForImageClassification
+        >>> small = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8, "image_size": 16}
+        >>> default_blocks(ViTForImageClassification(ViTConfig(num_hidden_layers=12, **small)))
+        ('block_3', 'block_6', 'block_9')
+    """
+    n_blocks = len(network.block_names(model))
+    numbers = (max(1, round(depth * n_blocks)) for depth in _DEPTHS) if n_blocks else ()
+    return tuple(dict.fromkeys(f"{_BLOCK}{number}" for number in numbers))
+
+
+class ForwardPass:
+    """Runs a model on one batch at a time, from any thread; `close` removes its hooks from the model.
+
+    Args:
+        model: in evaluation mode, on its device.
+        normalise: makes float values of uint8 pixels, on the device; None if batches hold values already.
+        layers: whose features are recorded.
+
+    Raises:
+        ValueError: the model has no such layer.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, normalise: Normalise | None = None, layers: Sequence[str] = ()
+    ) -> None:
+        self._model = model
+        self._normalise = normalise
+        self._layers = tuple(layers)
+        self._recorded = threading.local()  # Two threads may share the model.
+        vision = getattr(model.config, "vision_config", model.config)
+        self._patch_size = getattr(vision, "patch_size", None)
+        blocks = network.block_names(model) if any(layer != FINAL for layer in layers) else []
+        self._hooks = [self._hook(layer, blocks) for layer in self._layers]
+
+    def _hook(self, layer: str, blocks: list[str]) -> Any:
+        if layer == FINAL:
+            head = network.head_of(self._model)
+            return head.register_forward_pre_hook(lambda _, inputs: self._record(FINAL, inputs[0]))
+        number = layer.removeprefix(_BLOCK)
+        if not (layer.startswith(_BLOCK) and number.isdecimal() and 1 <= int(number) <= len(blocks)):
+            raise ValueError(f"no layer {layer!r}; the model has {FINAL} and {_BLOCK}1 to {_BLOCK}{len(blocks)}")
+        block = self._model.get_submodule(blocks[int(number) - 1])
+        return block.register_forward_hook(lambda _module, _inputs, output: self._record(layer, output))
+
+    def _record(self, layer: str, output: torch.Tensor | tuple) -> None:
+        if (features := getattr(self._recorded, "features", None)) is not None:
+            features[layer] = output[0] if isinstance(output, tuple) else output
+
+    @torch.inference_mode()
+    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Logits [B, C] and features [B, D] by layer, float32 and on the device of the model, perhaps not yet computed.
+
+        Args:
+            pixels: [B, 3, H, W] values, or uint8 pixels with `normalise`, on any device.
+        """
+        pixels = pixels.to(self._model.device, non_blocking=True)
+        values = pixels if self._normalise is None else self._normalise(pixels)
+        self._recorded.features = {}
+        try:
+            logits = self._model(pixel_values=values.to(self._model.dtype)).logits.float()
+            recorded = self._recorded.features
+        finally:
+            self._recorded.features = None
+        n_patches = self._n_patches(values.shape[-2], values.shape[-1])
+        return logits, {
+            layer: (recorded[layer] if layer == FINAL else pooled(recorded[layer], n_patches)).float()
+            for layer in self._layers
+        }
+
+    def _n_patches(self, height: int, width: int) -> int | None:
+        if self._patch_size is None:
+            return None
+        size = self._patch_size
+        rows, columns = (size, size) if isinstance(size, int) else size
+        return (height // rows) * (width // columns)
+
+    def close(self) -> None:
+        """Remove the hooks from the model."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+def pooled(hidden: torch.Tensor, n_patches: int | None) -> torch.Tensor:
+    """[B, D] features of the output of a block.
+
+    Args:
+        hidden: [B, tokens, width], or [B, width, H, W] of a convolutional network.
+        n_patches: patches of an image at the input; tokens beyond them come first and are no patches (CLS, and the
+            distillation token of DeiT or the registers of DINOv2, which are left out). None if unknown.
+
+    Example:
+        >>> tokens = torch.tensor([[[9.0], [1.0], [3.0]]])
+        >>> pooled(tokens, n_patches=2).tolist(), pooled(tokens[:, 1:], n_patches=2).tolist()
+        ([[9.0, 2.0]], [[2.0]])
+    """
+    if hidden.dim() == 4:
+        return hidden.mean(dim=(2, 3))
+    n_extra = 0 if n_patches is None else max(0, hidden.shape[1] - n_patches)
+    mean = hidden[:, n_extra:].mean(dim=1)
+    return torch.cat([hidden[:, 0], mean], dim=1) if n_extra else mean
+
+
+def forward(
+    model: nn.Module,
+    batches: Iterable[torch.Tensor | Mapping[str, torch.Tensor]],
+    *,
+    layers: Sequence[str] = (),
+    normalise: Normalise | None = None,
+    accelerator: Accelerator | None = None,
+) -> Outputs:
+    """Logits and features of all images of `batches`, in order.
+
+    Args:
+        model: an image classification model on its device; it is run in evaluation mode and without gradients.
+        batches: `pixel_values` [B, 3, H, W], or mappings that hold them under this name.
+        layers: whose features are wanted, see the top of this module.
+        normalise: makes float values of uint8 pixels; None if batches hold values already.
+        accelerator: that prepared `batches`; the shares of all processes are gathered, each image once.
+
+    Raises:
+        ValueError: the model has no such layer, or there is no batch.
+    """
+    was_training = model.training
+    run = ForwardPass(model.eval(), normalise=normalise, layers=layers)
+    found = []
+    try:
+        for batch in batches:
+            outputs = run(batch["pixel_values"] if isinstance(batch, Mapping) else batch)
+            found.append(outputs if accelerator is None else accelerator.gather_for_metrics(outputs))
+    finally:
+        run.close()
+        model.train(was_training)
+    if not found:
+        raise ValueError("no images")
+
+    def joined(parts: list[torch.Tensor]) -> np.ndarray:  # Not batch by batch: each copy waits for the device.
+        return torch.cat(parts).cpu().numpy()
+
+    return Outputs(
+        joined([logits for logits, _ in found]),
+        {layer: joined([features[layer] for _, features in found]) for layer in layers},
+    )
+
+
+def forward_dataset(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    layers: Sequence[str] = (),
+    normalise: Normalise | None = None,
+    accelerator: Accelerator | None = None,
+    batch_size: int = 64,
+    n_workers: int = 0,
+    collate: Callable[[Any], Any] | None = None,
+    title: str | None = None,
+) -> Outputs:
+    """Logits and features of all images of a torch dataset, in its order, see `forward`.
+
+    Args:
+        model: on its device.
+        dataset: of images, from files, the pixel cache or memory; its items or batches hold `pixel_values`.
+        layers: whose features are wanted.
+        normalise: makes float values of uint8 pixels.
+        accelerator: of the processes that share the work; called by all of them. None if this one works alone.
+        batch_size: images that the model sees at once.
+        n_workers: processes that load images.
+        collate: makes a batch of items, as in `DataLoader`.
+        title: of the progress bar; None shows none.
+    """
+    # A generator of its own: training sees the same random numbers whether this ran before or not.
+    loader: Iterable = DataLoader(
+        dataset, batch_size, num_workers=n_workers, collate_fn=collate, generator=torch.Generator(),
+        pin_memory=model.device.type == "cuda",
+    )  # fmt: skip
+    n_batches = len(loader)
+    if accelerator is not None:
+        loader = accelerator.prepare_data_loader(loader)
+        n_batches = len(loader)
+    is_shown = title is not None and (accelerator is None or accelerator.is_main_process)
+    progress = tqdm(loader, desc=title, total=n_batches, unit="batch", disable=not is_shown)
+    return forward(model, progress, layers=layers, normalise=normalise, accelerator=accelerator)
