@@ -1,10 +1,10 @@
-"""Serve a page to try a model: drop or paste a picture, or several, and read the game and the probabilities.
+"""Serve a page to try a model: drop or paste images and read the class and the probabilities.
 
     python app.py --model model/
     python app.py --model model/ --port 8000 --open_browser
 
-The page is for this machine only unless --host says otherwise. Nothing that is uploaded is kept, and nothing is sent
-elsewhere. Needs Gradio: pip install -r requirements-app.txt
+The page is for this machine only unless --host says otherwise. It stores no uploads and makes no outgoing connections.
+Needs Gradio: pip install -r requirements-app.txt
 """
 
 import importlib.util
@@ -13,10 +13,11 @@ import socket
 import tempfile
 from pathlib import Path
 
-from memevit import cli, pixels
+from memevit import cli, escape, pixels, results
+from memevit.arguments import AppArguments
 from memevit.data.sample import examples
 from memevit.errors import UserError
-from memevit.hub.arguments import AppArguments
+from memevit.hub import description
 from memevit.portable import page
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,10 @@ def main(args: AppArguments) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError("The page needs Gradio, which is not installed. Run: pip install -r requirements-app.txt")
 
-    from memevit.model.classifier import Classifier  # Takes seconds to import; what is missing is told before that.
+    from memevit.model.classifier import Classifier  # Takes seconds to import.
 
     classifier = Classifier.load(args.model)
+    words = _words(args.model, classifier.class_names)
 
     def classify(path: Path) -> tuple[page.Answer, page.Image.Image | None]:
         try:
@@ -41,17 +43,24 @@ def main(args: AppArguments) -> None:
     with tempfile.TemporaryDirectory(prefix="examples-") as folder:
         served = page.served(
             classify,
-            title=args.model.resolve().name,
-            about=f"Which game is a meme about? This model knows {page.listed(classifier.class_names)}.",
-            examples=examples.draw_examples(Path(folder)),
+            title=words.title,
+            about=escape.markdown_text(words.sentence),
+            examples=examples.draw_examples(Path(folder)) if examples.fits(classifier.class_names) else (),
             max_file_bytes=args.max_file_mb * 1_000_000,
             server_name=args.host,
             server_port=_free_port(args.host, args.port),
             inbrowser=args.open_browser,
         )
-        with served as address:
-            logger.info("The page is at %s; stop it with Ctrl-C", address)
+        with served as url:
+            logger.info("The page is at %s; stop it with Ctrl-C", url)
             page.wait()
+
+
+def _words(model_dir: Path, class_names: list[str]) -> description.Description:
+    """Title and sentence, from results.json where the model has one."""
+    has_results = (model_dir / results.RESULTS_FILE).is_file()
+    data = dict(results.read(model_dir).get("data") or {}) if has_results else {}
+    return description.describe({"data": data | {"classes": class_names}}, name=model_dir.resolve().name)
 
 
 def _free_port(host: str, port: int) -> int:

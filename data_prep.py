@@ -1,8 +1,9 @@
-"""Turn pictures in class folders into a verified, de-duplicated, split ImageFolder.
+"""Turn images in class folders into a verified, de-duplicated, split ImageFolder.
 
     python data_prep.py --source photos/ --output_dir prepared/
     python data_prep.py --source photos.zip --output_dir prepared/ --test_fraction 0.2
     python data_prep.py --source kaggle:andrewmvd/doom-crossing --output_dir prepared/
+    python data_prep.py --source hub:OWNER/NAME --output_dir prepared/
     python data_prep.py --source sample --output_dir prepared/
 
 Writes prepared/{train,validation,test}/<class>/, manifest.csv (a row for every source file), prep.json, README.md

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memevit import cli
-from memevit.arguments import ModelArguments, RunArguments
+from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
 from memevit.data import dataset
 
 if TYPE_CHECKING:
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
+    from memevit.model.recipe import FineTuningArguments
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +31,13 @@ def argument_groups() -> tuple[type, ...]:
     """The arguments; the Trainer's import torch, so a wrong `--dataset` is told before."""
     if given := cli.value_of("--dataset"):
         dataset.require_prepared(Path(given))
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
+    from memevit.model.recipe import FineTuningArguments
 
     return ModelArguments, RecipeArguments, RunArguments, FineTuningArguments
 
 
 def main(
-    model_args: ModelArguments, recipe_args: "RecipeArguments", run_args: RunArguments, args: "FineTuningArguments"
+    model_args: ModelArguments, recipe_args: RecipeArguments, run_args: RunArguments, args: "FineTuningArguments"
 ) -> None:
     """Train, select the best checkpoint on validation, read the test split once, and write the model folder."""
     # Trainer and metrics take seconds to import, and --help needs neither.

@@ -198,7 +198,7 @@ def _rows(dataset_dir: Path) -> list[tuple[str, Path, str]]:
 
 def _properties(path: Path) -> np.ndarray:
     """[6] logarithms of width, height, bytes and bytes per pixel, proportions, and the format as a number."""
-    picture = pixels.load_picture(path)
+    picture = pixels.decode(path)
     n_pixels, n_bytes = picture.width_px * picture.height_px, path.stat().st_size
     image_format = int(hashlib.sha256(picture.image_format.encode()).hexdigest()[:4], 16)
     logarithms = np.log([picture.width_px, picture.height_px, n_bytes, n_bytes / n_pixels])

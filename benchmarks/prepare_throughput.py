@@ -12,6 +12,7 @@ splitting and the contact sheet cost nothing on top.
 import functools
 import json
 import logging
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -25,7 +26,6 @@ from PIL import Image
 
 from benchmarks import drawn_pictures
 from memevit import cli, results
-from memevit.data import workers
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,9 @@ def main(args: ThroughputArguments) -> None:
     if args.bare:
         paths = sorted(path for path in args.bare.rglob("*") if path.is_file())
         shrink = functools.partial(_shrink, reduced=args.reduced)
-        for _ in workers.map_ordered(shrink, paths, n_processes=args.processes, description="Bare Pillow"):
-            pass
+        with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
+            for _ in pool.imap(shrink, paths, chunksize=16):
+                pass
         return
     runs = [_measure(suffix, args) for suffix in ("jpg", "png")]
     report = {

@@ -43,13 +43,11 @@ ARMS: dict[str, tuple[str, ...]] = {
     "cutmix": ("--cutmix", "1"),
     "label smoothing": ("--label_smoothing_factor", "0.1"),
     "no balance": ("--class_balance", "none"),
-    "sampler": ("--class_balance", "sampler"),
     "weight decay 0.3": ("--weight_decay", "0.3"),
     "best by loss": ("--metric_for_best_model", "loss"),
     "last checkpoint": ("--load_best_model_at_end", "False"),
     "batches of 8": ("--per_device_train_batch_size", "8"),
     "batches of 32": ("--per_device_train_batch_size", "32"),
-    "mean of 5 checkpoints": ("--average_checkpoints", "5"),
     "no pixel cache": ("--no_pixel_cache",),
 }
 

@@ -17,8 +17,7 @@ from pathlib import Path
 from transformers import AutoImageProcessor, pipeline
 
 from benchmarks import timing
-from memevit import cli, cores
-from memevit.model import decoding
+from memevit import cli, cores, decoding
 from memevit.model.classifier import Classifier, best_device
 from memevit.model.processor import Processor
 

@@ -134,10 +134,10 @@ def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir
     from transformers import Trainer
 
     import finetune_vit
-    from memevit.arguments import ModelArguments, RunArguments
+    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
     from memevit.evaluation import measure
     from memevit.model import pixel_cache, runs, training
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
+    from memevit.model.recipe import FineTuningArguments
 
     watched = [
         (pixel_cache, "open_or_build_all", "cache"), (training, "train", "train"), (Trainer, "evaluate", "evaluate"),

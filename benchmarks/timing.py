@@ -24,6 +24,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from memevit import cores, files, results
 from memevit.data.sample import maze, memes, village
 from memevit.model import classifier, precision
+from memevit.model.timing import wait_for
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = {"doom": maze.corridor, "animal_crossing": village.village}
@@ -113,13 +114,13 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 1.
     """
     side, n = (2048, 1) if device.type == "cpu" else (8192, 10)
     one, other = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
-    precision.wait_for(device)
+    wait_for(device)
     best, started = 0.0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         start = time.perf_counter()
         for _ in range(n):
             one @ other
-        precision.wait_for(device)
+        wait_for(device)
         best = max(best, 2 * side**3 * n / (time.perf_counter() - start))
     return best
 

@@ -36,10 +36,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 from benchmarks import timing
 from benchmarks.plain_trainer import PlainDataset
 from memevit import cli, cores
-from memevit.model import precision, recipe, training
+from memevit.arguments import RecipeArguments
+from memevit.model import recipe
 from memevit.model.classifier import best_device
 from memevit.model.image_dataset import AugmentAndNormalise, Augmentation, ImageDataset, keep_decoded
 from memevit.model.processor import Processor
+from memevit.model.timing import wait_for
+from memevit.model.trainer import ImageTrainer, build_trainer
 
 SIDES = {
     "ours": "(a) our path",
@@ -81,7 +84,7 @@ class Clock(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: object, control: object, **kwargs: object) -> None:
         """Wait for the device only where the time is read."""
         if state.global_step in (self._n_warm_up, state.max_steps):
-            precision.wait_for(self._device)
+            wait_for(self._device)
             self.start, self.end = (self.start or time.perf_counter()), time.perf_counter()
 
 
@@ -134,12 +137,12 @@ def sides_of(
             problem_type="single_label_classification",
         )  # fmt: skip
 
-    def ours() -> training.PictureTrainer:
+    def ours() -> ImageTrainer:
         usual_log = recipe.FineTuningArguments.logging_steps  # Each line waits for the device.
         own = trainer_arguments(args, args.n_steps, torch_compile=args.torch_compile, logging_steps=usual_log)
-        chosen = recipe.complete(recipe.RecipeArguments(), own, from_scratch=True)
-        trainer = training.build_trainer(
-            model(), processor, own, chosen, train=cached, validation=cached, finish=finish,
+        chosen = recipe.complete(RecipeArguments(), own, from_scratch=True)
+        trainer = build_trainer(
+            model(), processor, own, chosen, train=cached, validation=cached, prepare_batch=finish,
             compute_metrics=lambda predicted, true: {},
         )  # fmt: skip
         os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)  # By which the next Trainer would be compiled too.
@@ -185,15 +188,15 @@ def plain_throughput(model: PreTrainedModel, pictures: PlainDataset, args: Train
     return throughput(Trainer(model, trainer_arguments(args, n_steps, **workers), train_dataset=pictures), n_warm_up)
 
 
-def feeding(trainer: training.PictureTrainer) -> float:
+def feeding(trainer: ImageTrainer) -> float:
     """Images per second of batches that are ready for the model; the first epoch is not counted."""
     device, loader = trainer.args.device, trainer.get_train_dataloader()
     n_images, start = 0, 0.0
     while not start or time.perf_counter() - start < _FEED_S:
         batches = iter(loader)
         while batch := trainer.get_batch_samples(batches, 1, device)[0]:
-            n_images += len(trainer.finished(batch[0])["labels"])
-        precision.wait_for(device)
+            n_images += len(trainer.model_inputs(batch[0])["labels"])
+        wait_for(device)
         if not start:
             n_images, start = 0, time.perf_counter()
     return n_images / (time.perf_counter() - start)
@@ -212,7 +215,7 @@ def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainB
     start = 0.0
     for step in range(args.n_steps):
         if step == _WARM_UP_STEPS:
-            precision.wait_for(device)
+            wait_for(device)
             start = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=args.bf16):
             loss = model(pixel_values=values, labels=labels).loss
@@ -220,7 +223,7 @@ def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainB
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    precision.wait_for(device)
+    wait_for(device)
     return (args.n_steps - _WARM_UP_STEPS) * args.batch_size / (time.perf_counter() - start)
 
 

@@ -14,6 +14,8 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
+# Web page of this project, to which published pages link; None while it has none.
+PROJECT_URL: str | None = None
 
 _PUBLIC = {
     "prepare": "memevit.commands.prepare",

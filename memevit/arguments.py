@@ -1,5 +1,6 @@
 """Command-line arguments, one dataclass per concern. The values are plain; the package never sees these classes."""
 
+import codecs
 import dataclasses
 import difflib
 import re
@@ -9,26 +10,40 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memevit.errors import UserError
+from memevit.ranges import MAX_SEED, require
 
-_MAX_SEED = 2**32 - 1
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_LICENSES_PAGE = "https://huggingface.co/docs/hub/repositories-licenses"
+_NAME = r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?"
+_REPO_ID = re.compile(rf"{_NAME}/{_NAME}")
+_MAX_REPO_ID = 96 - len("-data")  # The Hub's limit, less the suffix of the dataset's name.
+_PULL_REQUEST = re.compile(r"refs/pr/\d+")
+_REF = re.compile(r"(?!refs/)[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_URL = re.compile(r"https?://[^\s<>\"'`()\[\]{}\\|]+")
+_TAG = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_OWN_TAGS = ("main", "master", "head")  # Names that git or the Hub gives a meaning of its own.
 
 
 @dataclass
 class SourceArguments:
-    """Where pictures come from, where the dataset goes, and what is left out."""
+    """Where images come from, where the dataset goes, and what is left out."""
 
     source: str = field(
-        metadata={"help": "A folder of class folders, a .zip, kaggle:OWNER/SLUG, or `sample` (drawn, no download)."}
+        metadata={
+            "help": "A folder of class folders, a .zip, kaggle:OWNER/SLUG, hub:OWNER/NAME[@REVISION], or `sample` "
+            "(drawn, no download)."
+        }
     )
     output_dir: Path = field(metadata={"help": "Dataset folder to write."})
-    max_side: int = field(default=512, metadata={"help": "Longest side of a stored picture in pixels."})
+    max_side: int = field(default=512, metadata={"help": "Longest side of a stored image in pixels."})
     max_reject_fraction: float = field(
-        default=0.2, metadata={"help": "Stop when a larger share of the pictures can't be used."}
+        default=0.2, metadata={"help": "Stop when a larger share of the images can't be used."}
     )
     conflicts: Literal["drop", "keep_first", "train_only"] = field(
         default="drop",
         metadata={
-            "help": "The same picture in two classes: drop all, keep the first by name, or keep "
+            "help": "The same image in two classes: drop all, keep the first by name, or keep "
             "one per class but only for training."
         },
     )
@@ -36,8 +51,23 @@ class SourceArguments:
         default=None, metadata={"help": "CSV with file, action (relabel, drop, keep), class, reason."}
     )
     license: str | None = field(
-        default=None, metadata={"help": "Licence of the pictures for the dataset card, as an identifier (cc-by-4.0)."}
+        default=None, metadata={"help": "Licence of the images for the dataset card, as an identifier (cc-by-4.0)."}
     )
+    config_name: str | None = field(default=None, metadata={"help": "Configuration of a dataset of the Hub."})
+    image_column: str | None = field(default=None, metadata={"help": "Its column of images, if there are several."})
+    label_column: str | None = field(default=None, metadata={"help": "Its column of classes, if there are several."})
+    zip_encoding: str | None = field(
+        default=None, metadata={"help": "Of names in a .zip that are not UTF-8, such as cp932, big5 or gbk."}
+    )
+    title: str | None = field(
+        default=None, metadata={"help": "Heading of the dataset card; by default made of the classes."}
+    )
+    description: str | None = field(default=None, metadata={"help": "First paragraph of the dataset card."})
+    tags: list[str] | None = field(default=None, metadata={"help": "Tags for the Hub, beside image-classification."})
+    source_url: str | None = field(
+        default=None, metadata={"help": "Where the images come from; known for Kaggle and the Hub."}
+    )
+    citation: str | None = field(default=None, metadata={"help": "How to cite the images, as BibTeX or in words."})
     num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
     overwrite: bool = field(
         default=False,
@@ -46,14 +76,20 @@ class SourceArguments:
 
     def __post_init__(self) -> None:
         if not self.source:
-            raise UserError("--source is empty. Name a folder, a .zip, kaggle:OWNER/SLUG, or `sample`.")
+            raise UserError("--source is empty. Name a folder, a .zip, kaggle:OWNER/SLUG, hub:OWNER/NAME, or `sample`.")
         if self.output_dir.name in ("", ".."):
             raise UserError(f"--output_dir {self.output_dir} has no name of its own. Name the folder to be written.")
-        if self.license is not None and not re.fullmatch("[a-z0-9][a-z0-9.-]*", self.license):
-            raise UserError(
-                f"--license {self.license!r} is no licence identifier of the Hub, such as cc-by-4.0, mit or other. "
-                "See https://huggingface.co/docs/hub/repositories-licenses."
-            )
+        _require_license("license", self.license)
+        if self.source_url is not None and not _URL.fullmatch(self.source_url):
+            raise UserError(f"--source_url {self.source_url!r} is not a web address. Begin it with https://.")
+        if self.zip_encoding is not None:
+            try:
+                codecs.lookup(self.zip_encoding)
+            except LookupError:
+                raise UserError(
+                    f"--zip_encoding {self.zip_encoding} is not an encoding that Python knows, such as cp932 "
+                    "(Japanese), gbk or big5 (Chinese), cp949 (Korean), cp1251 (Russian) or cp437 (DOS)."
+                ) from None
         if self.max_side < 32:
             raise UserError(f"--max_side must be at least 32 pixels, got {self.max_side}.")
         if not 0.0 <= self.max_reject_fraction <= 1.0:
@@ -64,18 +100,21 @@ class SourceArguments:
 
 @dataclass
 class SplitArguments:
-    """How pictures are divided into train, validation and test."""
+    """How images are divided into train, validation and test."""
 
     validation_fraction: float = field(default=0.15, metadata={"help": "Share held out for model selection."})
     test_fraction: float = field(default=0.15, metadata={"help": "Share held out for the final report."})
     split_by: Literal["group", "time"] = field(
         default="group",
-        metadata={"help": "`group` by chance, near-duplicates together; `time` trains on older posts (created_utc)."},
+        metadata={"help": "`group` at random, near-duplicates together; `time` trains on older posts (created_utc)."},
+    )
+    resplit: bool = field(
+        default=False, metadata={"help": "Ignore the train, validation and test folders of the source and split anew."}
     )
     group_column: str | None = field(
-        default=None, metadata={"help": "CSV column; pictures with the same value stay in one split."}
+        default=None, metadata={"help": "CSV column; images with the same value stay in one split."}
     )
-    folds: int | None = field(default=None, metadata={"help": "Also number every picture for K-fold cross-validation."})
+    folds: int | None = field(default=None, metadata={"help": "Also number every image for K-fold cross-validation."})
     seed: int = field(default=0, metadata={"help": "Seeds the assignment of groups to splits and folds."})
 
     def __post_init__(self) -> None:
@@ -94,7 +133,7 @@ class SplitArguments:
 
 @dataclass
 class ModelArguments:
-    """Which data, which backbone, and whether an old model may go."""
+    """The dataset, the backbone, and whether an existing model may be replaced."""
 
     dataset: Path = field(metadata={"help": "Dataset folder that data_prep.py wrote."})
     model_name_or_path: str | None = field(
@@ -107,9 +146,7 @@ class ModelArguments:
     trust_remote_code: bool = field(default=False, metadata={"help": "Run Python code that comes with the backbone."})
     pixel_cache: bool = field(
         default=True,
-        metadata={
-            "help": "Decode every picture once, into DATASET.cache/, where the disk has room; else in every epoch."
-        },
+        metadata={"help": "Decode every image only once, into DATASET.cache/, if there is enough disk space."},
     )
     overwrite: bool = field(
         default=False, metadata={"help": "Replace what lies at --output_dir; all that is in it is deleted."}
@@ -118,29 +155,31 @@ class ModelArguments:
 
 @dataclass
 class RunArguments:
-    """How often it is trained, in which precision, and for how long."""
+    """Number of runs, precision, and time limit."""
 
-    dry_run: bool = field(default=False, metadata={"help": "Say what the run will be and cost, and stop there."})
+    dry_run: bool = field(default=False, metadata={"help": "Show what the run will do and cost, without training."})
     time_limit: float | None = field(
         default=None,
-        metadata={"help": "Minutes of training and evaluation: as many steps as fit, at most those asked for."},
+        metadata={
+            "help": "Minutes for training and evaluation; takes fewer steps if needed (an estimate, not a hard stop)."
+        },
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
-        default="auto", metadata={"help": "auto: bf16 where the device has it, fp16 on older GPUs, else fp32."}
+        default="auto", metadata={"help": "auto: bf16 if the device supports it, fp16 on older GPUs, otherwise fp32."}
     )
     seeds: list[int] | None = field(
-        default=None, metadata={"help": "Train once with each; the first makes the model, all make mean and spread."}
+        default=None, metadata={"help": "Train once per seed; the first gives the model, all give mean and spread."}
     )
     folds: bool = field(
         default=False,
-        metadata={"help": "Also cross-validate on the folds of data_prep.py --folds: every picture is predicted."},
+        metadata={"help": "Also cross-validate on the folds of data_prep.py --folds."},
     )
 
     def __post_init__(self) -> None:
         if self.time_limit is not None and self.time_limit <= 0:
             raise UserError(f"--time_limit must be more than 0 minutes, got {self.time_limit:g}.")
-        if any(not 0 <= seed <= _MAX_SEED for seed in self.seeds or ()):
-            raise UserError(f"--seeds must lie between 0 and {_MAX_SEED}, got {' '.join(map(str, self.seeds))}.")
+        if any(not 0 <= seed <= MAX_SEED for seed in self.seeds or ()):
+            raise UserError(f"--seeds must lie between 0 and {MAX_SEED}, got {' '.join(map(str, self.seeds))}.")
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"--seeds names a seed twice: {' '.join(map(str, self.seeds))}.")
 
@@ -223,6 +262,227 @@ class DiagnoseArguments:
     def sections(self) -> tuple[str, ...]:
         """The sections that are measured."""
         return tuple(self.only.replace(" ", "").split(",")) if self.only else DIAGNOSE_SECTIONS
+
+
+@dataclass
+class RecipeArguments:
+    """Which weights are trained, how fast, and how images are augmented. A preset fills in what is not given."""
+
+    preset: Literal["quick", "default", "best"] = field(
+        default="default", metadata={"help": "Length of training, unless --num_train_epochs is given."}
+    )
+    image_size: int | None = field(
+        default=None, metadata={"help": "Resolution in pixels (default: that of the backbone)."}
+    )
+    freeze: str = field(
+        default="none",
+        metadata={
+            "help": "`backbone` trains only the head, on features computed once; a number freezes the embeddings and "
+            "that many of the lowest blocks; `none` trains all weights."
+        },
+    )
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "Train the head and LoRA adapters of this rank, which are merged when saved."}
+    )
+    probe_first: bool = field(default=False, metadata={"help": "Start with a head fitted to the frozen backbone."})
+    layer_decay: float | None = field(
+        default=None,
+        metadata={
+            "help": "Learning rate of a block as a fraction of that of the block above it "
+            "(0.75 by default, 1 from scratch and with LoRA)."
+        },
+    )
+    head_factor: float | None = field(
+        default=None,
+        metadata={
+            "help": "Learning rate of the head as a multiple of --learning_rate "
+            "(10 by default, 1 from scratch and with LoRA)."
+        },
+    )
+    class_balance: Literal["auto", "none", "weights"] = field(
+        default="auto",
+        metadata={
+            "help": "`weights` weights classes equally in the loss; `auto` does so if the largest class has more "
+            "than 1.5 times as many images as the smallest."
+        },
+    )
+    early_stopping: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without improvement (default: never)."}
+    )
+    min_area: float | None = field(default=None, metadata={"help": "Smallest fraction of an image that a crop keeps."})
+    max_stretch: float | None = field(default=None, metadata={"help": "Largest change of a crop's aspect ratio."})
+    colour: float | None = field(
+        default=None, metadata={"help": "Largest relative change of brightness, contrast and saturation."}
+    )
+    erasing: float | None = field(
+        default=None, metadata={"help": "Probability that a rectangle of an image is erased."}
+    )
+    mixup: float | None = field(
+        default=None, metadata={"help": "Parameter of the Beta distribution for blending pairs of images; 0 is off."}
+    )
+    cutmix: float | None = field(
+        default=None, metadata={"help": "The same for pasting a part of one image into another; 0 is off."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.freeze not in ("none", "backbone") and not self.freeze.isdecimal():
+            raise UserError(f"--freeze takes none, backbone or a number of blocks, got {self.freeze!r}.")
+        require("image_size", self.image_size, at_least=16)
+        require("lora_rank", self.lora_rank, at_least=1)
+        require("layer_decay", self.layer_decay, above=0.0, at_most=1.0)
+        require("head_factor", self.head_factor, above=0.0)
+        require("early_stopping", self.early_stopping, at_least=0)
+        require("min_area", self.min_area, above=0.0, at_most=1.0)
+        require("max_stretch", self.max_stretch, at_least=1.0)
+        for name in ("colour", "erasing"):
+            require(name, getattr(self, name), at_least=0.0, at_most=1.0)
+        for name in ("mixup", "cutmix"):
+            require(name, getattr(self, name), at_least=0.0)
+        if self.lora_rank and self.freeze != "none":
+            raise UserError("--lora_rank already freezes the backbone; leave --freeze out.")
+
+
+def _require_license(flag: str, value: str | None) -> None:
+    if value is not None and not _LICENSE.fullmatch(value):
+        raise UserError(
+            f"--{flag} {value!r} is not a licence identifier of the Hub, such as cc-by-4.0, mit or other. "
+            f"See {_LICENSES_PAGE}."
+        )
+
+
+def _require_ref(flag: str, value: str | None, *, pull_request: bool = False) -> None:
+    """Refuse what is no name for a branch or a tag, or one that already means something else."""
+    if value is None or (pull_request and _PULL_REQUEST.fullmatch(value)):
+        return
+    bad = ".." in value or value.endswith((".", ".lock", "/")) or "/." in value or _COMMIT.fullmatch(value)
+    if not _REF.fullmatch(value) or bad:
+        raise UserError(f"--{flag} {value!r} is not a valid name. Expected letters, digits, - _ . and /.")
+    if value.lower() in _OWN_TAGS and not (flag == "revision" and value == "main"):
+        raise UserError(f"--{flag} {value!r} is taken: it names a branch. Choose another name, for example v1.")
+
+
+@dataclass
+class PushArguments:
+    """What is published, where, and who may see it."""
+
+    model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    repo_id: str = field(metadata={"help": "Name on the Hub: USER/NAME or ORGANISATION/NAME."})
+    public: bool = field(
+        default=False, metadata={"help": "Make it public, once everything is there and checked; private by default."}
+    )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the model, as an identifier (apache-2.0); known for the usual backbones."},
+    )
+    title: str | None = field(default=None, metadata={"help": "Title of the page; by default that of the data."})
+    description: str | None = field(
+        default=None, metadata={"help": "One sentence about the model; by default which classes it tells apart."}
+    )
+    tags: list[str] = field(
+        default_factory=list, metadata={"help": "Tags of the page; by default the names of the classes."}
+    )
+    source_url: str | None = field(default=None, metadata={"help": "Web page of the data."})
+    base_model: str | None = field(
+        default=None, metadata={"help": "Name of the backbone on the Hub, for one that was loaded from a folder."}
+    )
+    commit_message: str = field(default="Upload model", metadata={"help": "First line of the commit."})
+    revision: str | None = field(default=None, metadata={"help": "Branch to commit to; main by default."})
+    create_pr: bool = field(default=False, metadata={"help": "Open a pull request instead of committing to main."})
+    tag: str | None = field(
+        default=None, metadata={"help": "Name of this version; by default v1, v2 and so on for commits to main."}
+    )
+    overwrite_repo: bool = field(
+        default=False,
+        metadata={"help": "Replace files of a repository that this command did not write, and a card edited by hand."},
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Run all local checks without token or network and leave the result in MODEL.upload/."},
+    )
+    dataset: Path | None = field(
+        default=None, metadata={"help": "Dataset folder of the model: its test images are used for the check."}
+    )
+    push_dataset: bool = field(
+        default=False, metadata={"help": "Also publish --dataset, as REPO_ID-data; needs the licence of the images."}
+    )
+    dataset_license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the images, as an identifier (cc-by-4.0), if data_prep.py was not given it."},
+    )
+    dataset_columns: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Columns of your CSV to publish with --push_dataset; none by default."},
+    )
+    space: bool = field(default=False, metadata={"help": "Also publish a web page to try the model, as REPO_ID-demo."})
+
+    @property
+    def data_repo_id(self) -> str:
+        """Name of the dataset on the Hub."""
+        return f"{self.repo_id}-data"
+
+    @property
+    def space_repo_id(self) -> str:
+        """Name of the Space on the Hub."""
+        return f"{self.repo_id}-demo"
+
+    @property
+    def is_for_main(self) -> bool:
+        """Whether the commit goes to the main branch."""
+        return not self.create_pr and self.revision in (None, "main")
+
+    def __post_init__(self) -> None:
+        bad_parts = ("--", "..", ".git/")
+        if not _REPO_ID.fullmatch(self.repo_id) or any(bad in f"{self.repo_id}/" for bad in bad_parts):
+            raise UserError(
+                f"--repo_id {self.repo_id!r} is not a valid name on the Hub. Expected USER/NAME of letters, digits, "
+                "single - and . and _, for example me/game-images."
+            )
+        if len(self.repo_id) > _MAX_REPO_ID:
+            raise UserError(f"--repo_id has {len(self.repo_id)} letters, at most {_MAX_REPO_ID} are allowed.")
+        _require_license("license", self.license)
+        _require_license("dataset_license", self.dataset_license)
+        _require_ref("revision", self.revision, pull_request=True)
+        _require_ref("tag", self.tag)
+        if bad := [tag for tag in self.tags if not _TAG.fullmatch(tag)]:
+            raise UserError(f"--tags {bad[0]!r} is not a tag. Expected small letters, digits and -, for example cats.")
+        if self.source_url is not None and not _URL.fullmatch(self.source_url):
+            raise UserError(f"--source_url {self.source_url!r} is not a web address. Expected https://...")
+        if self.base_model is not None and not _REPO_ID.fullmatch(self.base_model):
+            raise UserError(f"--base_model {self.base_model!r} is not a name on the Hub. Expected OWNER/NAME.")
+        if self.create_pr and self.revision not in (None, "main"):
+            raise UserError("--create_pr opens a pull request to main; leave --revision out, or leave --create_pr out.")
+        if self.create_pr and self.tag:
+            raise UserError("--create_pr can't set a --tag: a pull request is no version before it is merged.")
+        if not self.commit_message.strip():
+            raise UserError("--commit_message is empty. Say what the commit does, or leave the flag out.")
+        if not self.is_for_main and (self.push_dataset or self.space):
+            raise UserError(
+                "--create_pr and --revision are about the model alone. Publish the dataset and the Space in a run of "
+                "their own, without them."
+            )
+        if self.dataset_license and not self.push_dataset:
+            raise UserError("--dataset_license says nothing without --push_dataset. Add that flag, or leave it out.")
+        if self.dataset_columns and not self.push_dataset:
+            raise UserError("--dataset_columns says nothing without --push_dataset. Add that flag, or leave it out.")
+        if self.push_dataset and self.dataset is None:
+            raise UserError("--push_dataset needs --dataset, the folder that data_prep.py wrote.")
+
+
+@dataclass
+class AppArguments:
+    """Which model the page asks, and where the page is served."""
+
+    model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to serve on; 0.0.0.0 opens it to the network."})
+    port: int = field(default=7860, metadata={"help": "Port to serve on; 0 takes a free one."})
+    max_file_mb: int = field(default=20, metadata={"help": "Largest image file that is accepted, in megabytes."})
+    open_browser: bool = field(default=False, metadata={"help": "Open the page in the browser."})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"--port must lie between 0 and 65535, got {self.port}.")
+        if self.max_file_mb < 1:
+            raise UserError(f"--max_file_mb must be at least 1, got {self.max_file_mb}.")
 
 
 def from_keywords(given: Mapping[str, Any], *groups: type) -> list[Any]:

@@ -8,6 +8,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 # C0 and C1 controls, line and paragraph separators, marks that reorder text, lone surrogates.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+_AUTOLINK = re.compile(r"(?<=[A-Za-z]):(?=//)|(?<=www)\.|@", re.IGNORECASE)  # GitHub's Markdown links bare addresses.
 
 
 def terminal(text: str, *, keep_newlines: bool = False) -> str:
@@ -74,5 +75,8 @@ def markdown_text(text: str) -> str:
     Example:
         >>> markdown_text("<b>_cat_</b> | dog")
         '&lt;b&gt;\\_cat\\_&lt;/b&gt; \\| dog'
+        >>> markdown_text("https://evil.example")
+        'https&#58;//evil.example'
     """
-    return _MARKDOWN.sub(r"\\\1", html.escape(terminal(text), quote=False))
+    safe = _MARKDOWN.sub(r"\\\1", html.escape(terminal(text), quote=False))
+    return _AUTOLINK.sub(lambda match: f"&#{ord(match.group())};", safe)

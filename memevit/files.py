@@ -3,13 +3,14 @@
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import filelock
 
 from memevit.errors import UserError
 
@@ -78,10 +79,6 @@ def recover(final_dir: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
-def _taken(final_dir: Path) -> UserError:
-    return UserError(f"Another command is writing {final_dir}; wait for it or choose another folder.")
-
-
 @contextlib.contextmanager
 def locked(final_dir: Path) -> Iterator[None]:
     """Keep a second command away from `final_dir` while this one builds it.
@@ -92,16 +89,12 @@ def locked(final_dir: Path) -> Iterator[None]:
     lock_path = final_dir.with_name(f".{final_dir.name}.lock")
     try:
         lock_path.parent.mkdir(parents=True, exist_ok=True)
-        lock_file = lock_path.open("w")
+        lock = filelock.FileLock(lock_path).acquire(blocking=False)
+    except filelock.Timeout:
+        raise UserError(f"Another command is writing {final_dir}; wait for it or choose another folder.") from None
     except OSError as error:
         raise UserError(f"Can't write beside {final_dir}: {error.strerror}. Choose another --output_dir.") from error
-    with lock_file:
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _taken(final_dir) from None
-        if not lock_path.exists() or os.fstat(lock_file.fileno()).st_ino != lock_path.stat().st_ino:
-            raise _taken(final_dir)  # The one before removed this file when we had just opened it.
+    with lock:
         try:
             recover(final_dir)
             yield
@@ -117,12 +110,13 @@ def in_turn(lock_path: Path, busy: str) -> Iterator[None]:
         lock_path: made if it is not there, and left.
         busy: what to say before waiting.
     """
-    with lock_path.open("w") as lock_file:
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("%s", busy)
-            fcntl.flock(lock_file, fcntl.LOCK_EX)
+    lock = filelock.FileLock(lock_path)
+    try:
+        held = lock.acquire(blocking=False)
+    except filelock.Timeout:
+        logger.info("%s", busy)
+        held = lock.acquire()
+    with held:
         yield
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memevit import files
+from memevit import escape, files
 from memevit.errors import UserError
 from memevit.labels import sorted_class_names
 
@@ -17,9 +17,9 @@ FILE_NAME = "manifest.csv"
 SPLITS = ("train", "validation", "test")
 
 KEPT = "kept"
-DUPLICATE = "duplicate"  # The same picture is kept under another name.
-CONFLICT = "conflict"  # The same picture lies in two classes.
-REJECTED = "rejected"  # No picture, or one that can't be used.
+DUPLICATE = "duplicate"  # The same image is kept under another name.
+CONFLICT = "conflict"  # The same image lies in two classes.
+REJECTED = "rejected"  # Not an image, or one that can't be used.
 DROPPED = "dropped"  # Left out by a correction.
 
 
@@ -28,7 +28,7 @@ class Row:
     """What became of one source file.
 
     Paths are relative with forward slashes: `source` to the source folder, `file` to the dataset folder. `group` names
-    pictures that stay on one side of the split. `extra` holds the columns of the CSV that lay beside the class folders.
+    images that stay on one side of the split. `extra` holds the columns of the CSV that lay beside the class folders.
     """
 
     file: str = ""
@@ -56,7 +56,10 @@ _FEW_VALUES = ("split", "class_name", "status", "reason", "fold", "image_format"
 
 
 def write(dataset_dir: Path, rows: list[Row]) -> None:
-    """Write `manifest.csv`; columns of a CSV that have names of ours get the prefix `csv_`."""
+    """Write `manifest.csv`; columns of a CSV that have names of ours get the prefix `csv_`.
+
+    Cells that a spreadsheet would run as a formula are written as `escape.csv_cell` says, and read back unchanged.
+    """
     files.write_chunks(dataset_dir / FILE_NAME, (_encoded(line) for line in _lines(rows)))
 
 
@@ -65,13 +68,14 @@ def _lines(rows: list[Row]) -> Iterator[str]:
     extra_columns = list(dict.fromkeys(column for row in rows for column in row.extra))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS + [f"csv_{column}" if column in _COLUMNS else column for column in extra_columns])
+    named = [f"csv_{column}" if column in _COLUMNS else column for column in extra_columns]
+    writer.writerow(map(escape.csv_cell, _COLUMNS + named))
     yield text.getvalue()
     for row in rows:
         text.seek(0)
         text.truncate()
         own = [getattr(row, column) for column in _COLUMNS]
-        writer.writerow(own + [row.extra.get(column, "") for column in extra_columns])
+        writer.writerow(map(escape.csv_cell, own + [row.extra.get(column, "") for column in extra_columns]))
         yield text.getvalue()
 
 
@@ -107,8 +111,9 @@ def iter_rows(dataset_dir: Path) -> Iterator[Row]:
 
 
 def _row(record: dict[str, str]) -> Row:
+    record = {escape.csv_value(column): escape.csv_value(value or "") for column, value in record.items() if column}
     own = {column: record.pop(column) for column in _COLUMNS}
-    own |= {column: sys.intern(own[column] or "") for column in _FEW_VALUES}  # Held once, not in every row.
+    own |= {column: sys.intern(own[column]) for column in _FEW_VALUES}  # Held once, not in every row.
     try:
         counts = {column: int(own[column]) for column in _COUNTS}
     except (TypeError, ValueError):
@@ -117,11 +122,11 @@ def _row(record: dict[str, str]) -> Row:
 
 
 def kept(rows: list[Row], split: str | None = None) -> list[Row]:
-    """The rows whose pictures are in the dataset, of one split or all, in the order that `datasets` lists them."""
+    """The rows whose images are in the dataset, of one split or all, in the order that `datasets` lists them."""
     chosen = [row for row in rows if row.status == KEPT and split in (None, row.split)]
     return sorted(chosen, key=lambda row: row.file)
 
 
 def class_names(rows: list[Row]) -> list[str]:
-    """Class names of the kept pictures; position is the label."""
+    """Class names of the kept images; position is the label."""
     return sorted_class_names(row.class_name for row in rows if row.status == KEPT)

@@ -1,12 +1,14 @@
 """One way from a file to RGB pixels, for training, evaluation, sorting and the web page alike.
 
-The rules are those of `pipeline("image-classification")`: EXIF rotation applied, first frame, RGB. Two cases where
-that pipeline loses information differ: transparency is laid on white (it drops the alpha channel) and 16-bit grey is
-scaled (it clips).
+The rules are those of `pipeline("image-classification")`: EXIF rotation applied, first frame, RGB, no colour
+management (an ICC profile is ignored). Two cases where that pipeline loses information differ: transparency is
+composited on white (it drops the alpha channel), and grey values of 16 bits or of floats are scaled (it clips them).
 """
 
 import contextlib
+import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,11 +16,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# A decoded RGB picture of this size takes 270 MB; Pillow's own warning starts at the same number.
+# A decoded RGB image of this size takes 270 MB; Pillow's own warning starts at the same number.
 MAX_IMAGE_PIXELS = 89_478_485
 _PROGRAMS = {"EPS", "WMF"}  # Pillow would hand them to Ghostscript or to Windows.
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
-# How to turn a picture upright, by its EXIF orientation. `ImageOps.exif_transpose` gives the same pixels, but fails on
+# How to rotate an image upright, by its EXIF orientation. `ImageOps.exif_transpose` gives the same pixels, but fails on
 # photos whose other EXIF tags can't be written back.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,18 +32,22 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _GREY_16_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
+_BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281  # TIFF tags.
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"sBIT", b"eXIf", b"IDAT", b"IEND"}
+_BRIGHTEST_EXPOSURE = 16.0  # A floating-point value above it counts levels and is no light relative to white.
 
 
 class UnreadableImageError(Exception):
-    """The file is no picture we can decode; the text says why, in words for `manifest.csv`."""
+    """The file is not an image that can be decoded; the text says why, in words for `manifest.csv`."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture and what it was in the file.
+class DecodedImage:
+    """A decoded image and what it was in the file.
 
-    `image` is RGB, upright. `width_px` and `height_px` are those of the upright original, which `image` may fall short
-    of when it was decoded at reduced scale.
+    `image` is RGB and upright. `width_px` and `height_px` are those of the upright original, which is larger than
+    `image` where that was decoded at reduced scale. `notes` say in words what was converted, with loss or by a guess.
     """
 
     image: Image.Image
@@ -52,20 +58,20 @@ class Picture:
     n_frames: int
     is_rotated: bool
     has_transparency: bool
-    has_metadata: bool
+    notes: tuple[str, ...]
 
 
 def load_image(source: Path | BinaryIO) -> Image.Image:
     """The upright RGB pixels of the first frame of `source`, at full size.
 
     Raises:
-        UnreadableImageError: not a picture, damaged, or larger than `MAX_IMAGE_PIXELS`.
+        UnreadableImageError: not an image, damaged, or larger than `MAX_IMAGE_PIXELS`.
     """
-    return load_picture(source).image
+    return decode(source).image
 
 
-def load_picture(source: Path | BinaryIO, *, at_least_px: int | None = None) -> Picture:
-    """Decode `source` completely.
+def decode(source: Path | BinaryIO, *, at_least_px: int | None = None) -> DecodedImage:
+    """Decode the first frame of `source` completely.
 
     Args:
         source: a path or an open binary file.
@@ -73,17 +79,12 @@ def load_picture(source: Path | BinaryIO, *, at_least_px: int | None = None) -> 
             above this number of pixels.
 
     Raises:
-        UnreadableImageError: not a picture, damaged, or larger than `MAX_IMAGE_PIXELS`.
+        UnreadableImageError: not an image, damaged, or larger than `MAX_IMAGE_PIXELS`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide here.
-            with Image.open(source) as file:
-                return _decode(file, at_least_px)
+        return _opened(source, at_least_px)
     except UnreadableImageError:
         raise
-    except UnidentifiedImageError:
-        raise UnreadableImageError(_unidentified(source)) from None
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UnreadableImageError(f"can't be opened: {error.strerror}") from None
     except Image.DecompressionBombError:
@@ -91,26 +92,64 @@ def load_picture(source: Path | BinaryIO, *, at_least_px: int | None = None) -> 
     except Exception as error:
         # On damaged files Pillow's decoders raise whatever their code happens to: a fuzzer saw struct.error,
         # AttributeError, RuntimeError, NotImplementedError and ZeroDivisionError besides those that one expects.
+        if (essential := _essential_png(source)) is not None:
+            with contextlib.suppress(Exception):
+                return _opened(essential, at_least_px)
+        if isinstance(error, UnidentifiedImageError):
+            raise UnreadableImageError(_unidentified(source)) from None
         raise UnreadableImageError(f"damaged: {error}" if str(error) else "damaged") from error
+
+
+def _opened(source: Path | BinaryIO, at_least_px: int | None) -> DecodedImage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide here.
+        with Image.open(source) as file:
+            return _decoded(file, at_least_px)
+
+
+@contextlib.contextmanager
+def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """`source` from its first byte."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        file.seek(0)
+        yield file
 
 
 def _unidentified(source: Path | BinaryIO) -> str:
     """What a file is that no decoder knows; a HEIC photo is one where Pillow has no plugin for it."""
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        file.seek(0)
+    with _bytes_of(source) as file:
         start = file.read(12)
     return "HEIC, which Pillow can't decode" if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS else "not an image"
 
 
-def _decode(file: Image.Image, at_least_px: int | None) -> Picture:
+def _essential_png(source: Path | BinaryIO) -> BinaryIO | None:
+    """A PNG without the chunks that don't touch its pixels; None if `source` is none, or has no others.
+
+    Pillow refuses a whole file for long or damaged texts, profiles and dates in it.
+    """
+    with _bytes_of(source) as file:
+        if file.read(len(_PNG_SIGNATURE)) != _PNG_SIGNATURE:
+            return None
+        kept, is_smaller = [_PNG_SIGNATURE], False
+        while len(start := file.read(8)) == 8:
+            n_bytes, name = int.from_bytes(start[:4], "big"), start[4:]
+            if name in _PIXEL_CHUNKS:
+                kept += [start, file.read(n_bytes + 4)]
+            else:
+                file.seek(n_bytes + 4, 1)
+                is_smaller = True
+    return io.BytesIO(b"".join(kept)) if is_smaller else None
+
+
+def _decoded(file: Image.Image, at_least_px: int | None) -> DecodedImage:
     if file.format in _PROGRAMS:
-        raise UnreadableImageError(f"{file.format} is a program that draws, not a picture")
+        raise UnreadableImageError(f"{file.format} is a program that draws, not an image")
     width_px, height_px = file.size
     if width_px * height_px > MAX_IMAGE_PIXELS:
         raise UnreadableImageError(f"{width_px}x{height_px} is more than {MAX_IMAGE_PIXELS:,} pixels")
     image_format, mode = file.format or "unknown", file.mode
-    n_frames = _count_frames(file)
+    n_bits = _declared_bits(file) if mode in _GREY_16_BIT_MODES else 16
     if at_least_px is not None and image_format == "JPEG":
         _decode_smaller(file, at_least_px)
     file.load()
@@ -118,38 +157,64 @@ def _decode(file: Image.Image, at_least_px: int | None) -> Picture:
     upright = file if turn is None else file.transpose(turn)
     if upright.size != file.size:
         width_px, height_px = height_px, width_px
-    has_metadata = bool(getattr(file, "text", None)) or any(  # PNG alone has texts.
-        key in file.info for key in ("exif", "xmp", "photoshop", "comment")
-    )
-    return Picture(
-        image=to_rgb(upright),
+    has_transparency = file.has_transparency_data
+    image, notes = _rgb(upright, n_bits)
+    if image is file and isinstance(getattr(type(file), "n_frames", None), property):
+        image = file.copy()  # Counting frames goes through the file and leaves other pixels in it.
+    return DecodedImage(
+        image=image,
         image_format=image_format,
         mode=mode,
         width_px=width_px,
         height_px=height_px,
-        n_frames=n_frames,
+        n_frames=_count_frames(file),
         is_rotated=turn is not None,
-        has_transparency=file.has_transparency_data,
-        has_metadata=has_metadata,
+        has_transparency=has_transparency,
+        notes=notes,
     )
+
+
+def _declared_bits(file: Image.Image) -> int:
+    """How many of the 16 bits of a grey value are used, as far as the file says: medical and scientific ones use 12."""
+    if file.format == "TIFF":
+        bits, highest = (file.tag_v2.get(tag, (16,)) for tag in (_BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE))
+        if bits[0] < 16:
+            return bits[0]
+        highest = highest if isinstance(highest, int) else highest[0]
+        return highest.bit_length() if _MAX_SAMPLE_VALUE in file.tag_v2 and 255 < highest < 65535 else 16
+    if file.format == "PNG":
+        place = file.fp.tell()
+        try:
+            return _significant_bits(file.fp)
+        finally:
+            file.fp.seek(place)
+    return 16
+
+
+def _significant_bits(file: BinaryIO) -> int:
+    """The first number in the sBIT chunk of a PNG, 16 where there is none."""
+    file.seek(len(_PNG_SIGNATURE))
+    while len(start := file.read(8)) == 8 and start[4:] != b"IDAT":
+        if start[4:] == b"sBIT":
+            return file.read(1)[0]
+        file.seek(int.from_bytes(start[:4], "big") + 4, 1)
+    return 16
 
 
 def _orientation(file: Image.Image) -> int:
     """The EXIF tag, 1 (upright) where the EXIF data is damaged: the pixels are still fine."""
     try:
         return file.getexif().get(0x0112, 1)
-    except Exception:  # As in `load_picture`.
+    except Exception:  # As in `decode`.
         return 1
 
 
 def _count_frames(file: Image.Image) -> int:
-    """Frames in the file, 1 where the later ones are damaged: only the first is ever used."""
+    """Frames in a file whose first one has been decoded, 1 where the later ones are damaged."""
     try:
-        n_frames = getattr(file, "n_frames", 1)
-        file.seek(0)
-    except (EOFError, OSError, SyntaxError, ValueError):
+        return getattr(file, "n_frames", 1)
+    except Exception:  # As in `decode`.
         return 1
-    return n_frames
 
 
 def _decode_smaller(file: Image.Image, at_least_px: int) -> None:
@@ -161,12 +226,27 @@ def _decode_smaller(file: Image.Image, at_least_px: int) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """`image` in RGB, with transparency on white and 16-bit grey scaled to 8 bits."""
+    """`image` in RGB, transparency composited on white, grey of 16 bits and of floats scaled to 8 bits."""
+    return _rgb(image, 16)[0]
+
+
+def _rgb(image: Image.Image, n_bits: int) -> tuple[Image.Image, tuple[str, ...]]:
+    """`image` in RGB, and what was done to its values.
+
+    Args:
+        image: in any mode.
+        n_bits: of a grey value of 16 bits, how many are used.
+    """
     if image.mode in _GREY_16_BIT_MODES or (image.mode == "I" and image.getextrema()[1] > 255):
-        return _scaled_grey(image).convert("RGB")
+        values = np.asarray(image).astype(np.float64)
+        is_narrow = n_bits < 16 and values.max(initial=0) < 2**n_bits  # Else they fill the 16 bits, as PNG demands.
+        highest = 2**n_bits - 1 if is_narrow else 65535 if values.max(initial=0) <= 65535 else values.max()
+        return _grey(values * (256 / (highest + 1))), (f"{n_bits} bits in 16",) if is_narrow else ()
+    if image.mode == "F":
+        return _grey_of_floats(np.asarray(image))
     if image.has_transparency_data:
-        return _on_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")  # Which would copy.
+        return _on_white(image), ()
+    return (image if image.mode == "RGB" else image.convert("RGB")), ()  # Which would copy.
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -177,6 +257,26 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _scaled_grey(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))
+def _grey(values: np.ndarray) -> Image.Image:
+    """An RGB image of grey `values`, the part after the point cut off."""
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _grey_of_floats(values: np.ndarray) -> tuple[Image.Image, tuple[str, ...]]:
+    """An image of floating-point grey, which declares no range.
+
+    Values in 0..1 are fractions of white; whole numbers up to 255 or 65535 are those of 8 or 16 bits, and so are others
+    too large for an exposure. Everything else is stretched from the lowest to the highest value. What is not finite is
+    black.
+    """
+    finite = np.isfinite(values)
+    values = np.where(finite, values, 0.0).astype(np.float64)
+    low, high = values.min(initial=0.0), values.max(initial=0.0)
+    is_integer_like = high > _BRIGHTEST_EXPOSURE or bool((values == np.rint(values)).all())
+    if low >= 0.0 and high <= 1.0:
+        return _grey(values * 255), ("float values 0 to 1 scaled",)
+    if low >= 0.0 and high <= 255.0 and is_integer_like:
+        return _grey(values), ()
+    if low >= 0.0 and high <= 65535.0 and is_integer_like:
+        return _grey(values / 256), ("float values of 16 bits scaled",)
+    return _grey((values - low) * (255 / (high - low))), (f"float values {low:.3g} to {high:.3g} stretched",)

@@ -16,6 +16,9 @@ from memevit.errors import UserError
 RESULTS_FILE = "results.json"
 RUN_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.csv"
+CARD_FILE = "README.md"  # Of a model, a dataset or a Space.
+CONFUSION_FILE = "confusion_matrix.png"
+CURVES_FILE = "learning_curves.png"
 FORMAT = 1
 MODEL = "fine-tuned model"
 

@@ -88,8 +88,8 @@ def run_data_prep(*argv):
 
 def run_finetune(*argv):
     import finetune_vit
-    from memevit.arguments import ModelArguments, RunArguments
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
+    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+    from memevit.model.recipe import FineTuningArguments
 
     return run_script(finetune_vit, *argv, groups=(ModelArguments, RecipeArguments, RunArguments, FineTuningArguments))
 
@@ -110,7 +110,7 @@ def run_sort(*argv):
 
 def run_push(*argv):
     import push_to_hub
-    from memevit.hub.arguments import PushArguments
+    from memevit.arguments import PushArguments
 
     return run_script(push_to_hub, *argv, groups=(PushArguments,))
 

@@ -109,8 +109,8 @@ def test_a_missing_required_option_exits_with_2(capsys):
     [
         (("--dataset", "nowhere"), "nowhere does not exist. data_prep.py"),
         (("--learning_rte", "1"), "Did you mean --learning_rate?"),
-        (("--model_name_or_path", "no-such/backbone"), "The backbone no-such/backbone can't be had"),
-        (("--model_name_or_path", "./backbones/gone"), "Beside it lie backbones/vit-micro-patch8-64."),
+        (("--model_name_or_path", "no-such/backbone"), "Could not download the backbone no-such/backbone"),
+        (("--model_name_or_path", "./backbones/gone"), "The same folder has backbones/vit-micro-patch8-64."),
         (("--model_name_or_path", "backbones/vit-mikro"), "There is no folder backbones/vit-mikro"),
         (("--model_name_or_path", "/nowhere/at/all"), "There is no folder /nowhere/at/all with a backbone. Check"),
         (("--eval_strategy", "no"), "don't go together"),
@@ -128,7 +128,7 @@ def test_a_missing_required_option_exits_with_2(capsys):
             ("--metric_for_best_model", "f1"),
             "--metric_for_best_model takes loss, accuracy, balanced_accuracy or macro_f1",
         ),
-        (("--dataloader_drop_last", "True"), "--dataloader_drop_last would leave pictures out"),
+        (("--dataloader_drop_last", "True"), "--dataloader_drop_last would leave images out"),
         (("--prediction_loss_only", "True"), "--prediction_loss_only would leave"),
         (("--optim", "stable_adamw"), "--optim stable_adamw can't be used"),
     ],
@@ -153,7 +153,7 @@ def test_two_precisions_are_one_too_many(tmp_path, capsys, prepared, tiny_backbo
         "--use_cpu",
     )
     assert run_finetune(*argv, "--bf16", "--precision", "fp32") == 2
-    assert "--precision fp32 and bf16 don't go together" in said(capsys)[0]
+    assert "--precision fp32 and bf16 contradict each other" in said(capsys)[0]
 
 
 def test_rows_do_not_take_the_place_of_a_folder(tmp_path, capsys):
@@ -166,7 +166,7 @@ def test_rows_do_not_take_the_place_of_a_folder(tmp_path, capsys):
 def test_the_default_backbone_without_a_network_says_what_to_do(tmp_path, capsys, prepared, monkeypatch):
     assert run_finetune("--dataset", prepared, "--output_dir", tmp_path / "model", "--use_cpu") == 2
     (error,) = said(capsys)
-    assert "google/vit-base-patch16-224-in21k can't be had" in error
+    assert "Could not download the backbone google/vit-base-patch16-224-in21k" in error
     assert "--model_name_or_path backbones/vit-micro-patch8-64" in error
     assert "--from_scratch" in error
 
@@ -182,7 +182,7 @@ def test_a_picture_that_has_gone_is_named(tmp_path, capsys, prepared, tiny_backb
     next((tmp_path / "data" / "test" / "moss").iterdir()).unlink()
     argv = ("--dataset", tmp_path / "data", "--output_dir", tmp_path / "model", "--use_cpu")
     assert run_finetune(*argv, "--model_name_or_path", tiny_backbone) == 2
-    assert "1 of 120 pictures are gone" in said(capsys)[0]
+    assert "1 of 120 images are missing" in said(capsys)[0]
 
 
 def test_a_finished_model_is_not_trained_over(trained, capsys, prepared, tiny_backbone):

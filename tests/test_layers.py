@@ -40,8 +40,9 @@ BOTTOM = sorted(path for path in (ROOT / "memevit").glob("*.py"))
 
 def test_every_room_has_files():
     assert [path.name for path in BOTTOM] == [
-        "__init__.py", "arguments.py", "cli.py", "cores.py", "demo.py", "errors.py", "escape.py", "files.py",
-        "labels.py", "manifest.py", "pixels.py", "results.py", "rows.py",
+        "__init__.py", "arguments.py", "checkpoint.py", "cli.py", "cores.py", "decoding.py", "demo.py", "errors.py",
+        "escape.py", "files.py", "http.py", "labels.py", "manifest.py", "pixels.py", "ranges.py", "results.py",
+        "rows.py",
     ]  # fmt: skip
     for room in ROOMS:
         assert len(files_of(room)) >= 4, room
@@ -86,6 +87,6 @@ def test_evaluation_imports_no_transformers():
 
 def test_what_runs_in_a_space_imports_nothing_of_ours():
     paths = [*files_of("portable"), ROOT / "memevit" / "pixels.py"]
-    assert [path.name for path in paths] == ["__init__.py", "app.py", "page.py", "pixels.py"]
+    assert [path.name for path in paths] == ["__init__.py", "page.py", "space_app.py", "pixels.py"]
     for path in paths:
         assert not any(name.split(".")[0] == "memevit" for name in imported(path)["anywhere"]), path

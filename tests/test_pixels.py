@@ -1,4 +1,5 @@
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ def saved(image, image_format, **options):
     return content
 
 
-def test_transparency_is_laid_on_white():
+def test_transparency_is_composited_on_white():
     image = Image.new("RGBA", (10, 10), (200, 0, 0, 0))
     image.putpixel((3, 3), (200, 0, 0, 255))
     loaded = pixels.load_image(saved(image, "PNG"))
@@ -24,7 +25,7 @@ def test_transparency_is_laid_on_white():
     assert loaded.getpixel((3, 3)) == (200, 0, 0)
 
 
-def test_a_transparent_palette_colour_is_laid_on_white():
+def test_a_transparent_palette_colour_is_composited_on_white():
     image = Image.new("P", (10, 10), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     image.putpixel((5, 5), 0)
@@ -44,7 +45,7 @@ def test_exif_rotation_is_applied():
     image.putpixel((0, 0), (0, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6
-    loaded = pixels.load_picture(saved(image, "PNG", exif=exif))
+    loaded = pixels.decode(saved(image, "PNG", exif=exif))
     assert loaded.image.size == (10, 20)
     assert (loaded.width_px, loaded.height_px) == (10, 20)
     assert loaded.is_rotated
@@ -56,7 +57,7 @@ def test_the_first_frame_of_an_animation_is_used():
     for image_format in ("GIF", "WEBP"):
         options = {"lossless": True} if image_format == "WEBP" else {}
         content = saved(frames[0], image_format, save_all=True, append_images=frames[1:], duration=90, **options)
-        picture = pixels.load_picture(content)
+        picture = pixels.decode(content)
         assert picture.n_frames == 3
         assert picture.image.getpixel((8, 8)) == (255, 0, 0)
 
@@ -100,7 +101,7 @@ def test_a_missing_file_is_unreadable_and_names_no_path(tmp_path):
 
 def test_a_large_jpeg_is_decoded_at_reduced_scale_but_never_below_the_wanted_size():
     content = saved(draw_picture(3, size=(1920, 1080)), "JPEG")
-    picture = pixels.load_picture(content, at_least_px=512)
+    picture = pixels.decode(content, at_least_px=512)
     assert (picture.width_px, picture.height_px) == (1920, 1080)
     assert picture.image.size == (960, 540)
 
@@ -148,3 +149,86 @@ def test_a_picture_is_turned_as_pillow_would(orientation):
     content = saved(image, "PNG", exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(content)))
     assert np.array_equal(np.asarray(pixels.load_image(content)), expected)
+
+
+def uint16(levels):
+    return Image.fromarray(np.array(levels, dtype=np.uint16))
+
+
+def with_chunk(png, name, data):
+    """A PNG with one more chunk before its pixels."""
+    chunk = len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+    at = png.index(b"IDAT") - 4
+    return png[:at] + chunk + png[at:]
+
+
+@pytest.mark.parametrize("image_format", ["TIFF", "GIF"])
+def test_the_first_page_is_read_whatever_has_happened_to_the_later_ones(image_format):
+    pages = [draw_picture(seed, size=(40, 32)) for seed in range(3)]
+    first = saved(pages[0], image_format).getvalue()
+    whole = saved(pages[0], image_format, save_all=True, append_images=pages[1:]).getvalue()
+    expected = np.asarray(pixels.load_image(io.BytesIO(whole)))
+    assert pixels.decode(io.BytesIO(whole)).n_frames == 3
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for at in random.integers(len(first) + 10, len(whole), 6):
+            damaged[at] = random.integers(0, 256)
+        damaged = bytes(damaged[: random.integers(len(first) + 10, len(whole) + 1)])
+        assert np.array_equal(np.asarray(pixels.load_image(io.BytesIO(damaged))), expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "levels", "note"),
+    [
+        ([0.0, 0.5, 1.0], [0, 127, 255], "float values 0 to 1 scaled"),
+        ([0.0, 127.5, 255.0], [0, 127, 255], None),
+        ([0.0, 3.0, 200.0], [0, 3, 200], None),
+        ([0.0, 32768.0, 65535.0], [0, 128, 255], "float values of 16 bits scaled"),
+        ([-1.0, 0.0, 1.0], [0, 127, 255], "float values -1 to 1 stretched"),
+        ([0.0, 1.25, 2.5], [0, 127, 255], "float values 0 to 2.5 stretched"),
+        ([float("nan"), 0.5, float("inf")], [0, 127, 0], "float values 0 to 1 scaled"),
+    ],
+)
+def test_floating_point_grey_becomes_what_its_values_suggest(values, levels, note):
+    image = Image.fromarray(np.array([values], dtype=np.float32))
+    decoded = pixels.decode(saved(image, "TIFF"))
+    assert np.asarray(decoded.image)[0, :, 0].tolist() == levels
+    assert decoded.notes == (() if note is None else (note,))
+
+
+@pytest.mark.parametrize("n_bits", [10, 12])
+def test_fewer_bits_in_16_are_scaled_by_the_depth_that_the_file_declares(n_bits):
+    highest = 2**n_bits - 1
+    image = uint16([[0, 2 ** (n_bits - 1), highest]])
+    declared = with_chunk(saved(image, "PNG").getvalue(), b"sBIT", bytes([n_bits]))
+    tiff = saved(image, "TIFF", tiffinfo={281: highest})
+    for content in (io.BytesIO(declared), tiff):
+        decoded = pixels.decode(content)
+        assert np.asarray(decoded.image)[0, :, 0].tolist() == [0, 128, 255]
+        assert decoded.notes == (f"{n_bits} bits in 16",)
+
+
+def test_bits_that_fill_the_16_as_png_demands_are_not_scaled_again():
+    image = uint16([[0, 0x8000, 0xFFF0]])
+    declared = with_chunk(saved(image, "PNG").getvalue(), b"sBIT", bytes([12]))
+    assert np.asarray(pixels.load_image(io.BytesIO(declared)))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        (b"zTXt", b"note\0\0" + zlib.compress(bytes(2**21))),
+        (b"iTXt", b"note\0\1\0\0\0" + zlib.compress(b"x" * 2**21)),
+        (b"iCCP", b"name\0\0" + zlib.compress(bytes(2**21))),
+        (b"tIME", b""),
+        (b"tEXt", b""),
+        (b"pHYs", b"\1"),
+    ],
+)
+def test_a_png_is_read_whatever_is_in_its_texts(name, data):
+    png = saved(draw_picture(1), "PNG").getvalue()
+    odd = with_chunk(png, name, data)
+    assert np.array_equal(np.asarray(pixels.load_image(io.BytesIO(odd))), np.asarray(draw_picture(1)))
+    wrong_sum = odd.replace(name + data, name + data[:-1] + b"!") if data else odd
+    assert np.array_equal(np.asarray(pixels.load_image(io.BytesIO(wrong_sum))), np.asarray(draw_picture(1)))

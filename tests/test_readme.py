@@ -62,14 +62,18 @@ def test_help_shows_the_docstring_and_the_flags(script, capsys):
 
 def _groups(script):
     import memevit.arguments as arguments
-    from memevit.hub.arguments import AppArguments, PushArguments
-    from memevit.model.recipe import FineTuningArguments, RecipeArguments
+    from memevit.model.recipe import FineTuningArguments
 
     return {
-        "app": (AppArguments,),
-        "push_to_hub": (PushArguments,),
+        "app": (arguments.AppArguments,),
+        "push_to_hub": (arguments.PushArguments,),
         "data_prep": (arguments.SourceArguments, arguments.SplitArguments),
-        "finetune_vit": (arguments.ModelArguments, RecipeArguments, arguments.RunArguments, FineTuningArguments),
+        "finetune_vit": (
+            arguments.ModelArguments,
+            arguments.RecipeArguments,
+            arguments.RunArguments,
+            FineTuningArguments,
+        ),
         "sort_memes": (arguments.SortArguments,),
     }[script]
 

@@ -32,3 +32,18 @@ print("loaded:", *({HEAVY!r} & set(sys.modules)))
     assert last.startswith("loaded:")
     assert set(last.split()[1:]) <= ALLOWED[script]
     assert "usage:" in done.stdout
+
+
+def test_a_dataset_that_was_not_prepared_is_told_before_anything_heavy_is_imported(tmp_path):
+    code = f"""
+import runpy, sys
+sys.argv = ["finetune_vit.py", "--dataset", {str(tmp_path)!r}, "--output_dir", "unused"]
+try:
+    runpy.run_path("finetune_vit.py", run_name="__main__")
+except SystemExit as stopped:
+    assert stopped.code == 2
+print("loaded:", *({HEAVY!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "loaded:\n"
+    assert "has no manifest.csv, so data_prep.py did not write it." in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from memevit import files, results
-from memevit.arguments import ModelArguments, RunArguments, from_keywords
+from memevit.arguments import ModelArguments, RecipeArguments, RunArguments, from_keywords
 from memevit.data import dataset as prepared
 from memevit.evaluation import measure, metrics, plots
 from memevit.hub import model_page
@@ -22,7 +22,7 @@ from memevit.model import (
     runs,
     training,
 )
-from memevit.model.recipe import FineTuningArguments, RecipeArguments
+from memevit.model.recipe import FineTuningArguments
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def run(
         before = None if run_args.dry_run else folder.unfinished(model_dir, record, overwrite=model_args.overwrite)
         limit_s = None if run_args.time_limit is None else run_args.time_limit * 60
         plan, model = runs.rehearse(planned, job, args, before=before, wanted=run_args.precision, limit_s=limit_s)
-        n_bytes = preflight.disk_bytes(model, args.save_total_limit, n_averaged=job.recipe.average_checkpoints)
+        n_bytes = preflight.disk_bytes(model, args.save_total_limit)
         screen = preflight.screen(plan, model, args, class_names, dataset, n_runs=len(planned), n_bytes=n_bytes)
         logger.info("%s", screen)
         if before is None:
@@ -134,7 +134,7 @@ def _job(
 
 
 def _evaluate(work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.Outcome]) -> dict[str, Any]:
-    """Write predictions.csv and the learning curves, and return the sections of results.json."""
+    """Write predictions.csv and the figures, and return the sections of results.json."""
     main, model = planned[0], outcomes[runs.MODEL]
     seeds = {str(one.seed): outcomes[one.name].logits["test"] for one in planned if one.kind != runs.FOLD}
     folds = {
@@ -153,5 +153,6 @@ def _evaluate(work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.
         seeds=seeds if len(seeds) > 1 else None,
         folds=folds,
     )
-    plots.draw(work_dir, model.history, best_step=model.training["best_step"])
-    return sections | {"training": model.training, "history": model.history}
+    sections |= {"training": model.training, "history": model.history}
+    plots.draw_figures(work_dir, sections)
+    return sections

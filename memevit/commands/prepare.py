@@ -29,7 +29,7 @@ def prepare(source: str | Path, output_dir: str | Path, **options: Any) -> Prepa
     """Prepare a dataset, as data_prep.py does.
 
     Args:
-        source: a folder of class folders, a .zip, `kaggle:OWNER/SLUG`, or `sample`.
+        source: a folder of class folders, a .zip, `kaggle:OWNER/SLUG`, `hub:OWNER/NAME[@REVISION]`, or `sample`.
         output_dir: dataset folder to write.
         options: flags of data_prep.py without their dashes.
 
@@ -45,16 +45,14 @@ def prepare(source: str | Path, output_dir: str | Path, **options: Any) -> Prepa
 
 def run(source_args: SourceArguments, split_args: SplitArguments) -> Prepared:
     """See `prepare`."""
+    values = dataclasses.asdict(source_args) | dataclasses.asdict(split_args)
     settings = preparation.Settings(
-        max_side=source_args.max_side,
-        max_reject_fraction=source_args.max_reject_fraction,
-        conflicts=source_args.conflicts,
-        license=source_args.license,
-        **dataclasses.asdict(split_args),
+        **{field.name: values[field.name] for field in dataclasses.fields(preparation.Settings)}
     )
     # If `output_dir` is a symlink, its target is replaced.
     output_dir = source_args.output_dir.resolve() if source_args.output_dir.is_symlink() else source_args.output_dir
-    with files.locked(output_dir), sources.opened(source_args.source, output_dir) as source:
+    reading = {name: values[name] for name in ("zip_encoding", "config_name", "image_column", "label_column")}
+    with files.locked(output_dir), sources.opened(source_args.source, output_dir, **reading) as source:
         prep = preparation.prepare(
             source,
             output_dir,

@@ -20,7 +20,7 @@ from memevit.files import CHUNK_BYTES, explained_disk_errors, require_free_space
 
 logger = logging.getLogger(__name__)
 
-# The guard of the disk is `require_free_space`; this one only catches sizes that no collection of pictures has.
+# The guard of the disk is `require_free_space`; this one only catches sizes that no collection of images has.
 MAX_UNPACKED_BYTES = 1 << 40
 # Photographs hardly shrink in a zip, tables and web pages by 5 to 20, flat screenshots stored as BMP by 100;
 # deflate reaches 1,032 on zeros. Below 1 GiB the ratio doesn't matter: such a file fits, whatever it holds.
@@ -42,13 +42,16 @@ _OTHER_FORMATS = {
     b"\xfd7zX": "an xz file",
     b"BZh": "a bzip2 file",
     b"<": "a web page, as a download without signing in leaves it",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
 }
 _BY_HAND = "Unpack it by hand and give the folder."
+_UNICODE_PATH = 0x7075  # Extra field with the name in UTF-8. Source: PKWARE APPNOTE 4.6.9.
+# How old programs write names in Japan, mainland China, Taiwan, Korea, Russia and the West (Windows, DOS).
+_LEGACY_ENCODINGS = ("cp932", "gb18030", "big5", "cp949", "cp1251", "cp1252", "cp437")
 
 
-def extract_zip(zip_path: Path, target_dir: Path) -> None:
+def extract_zip(zip_path: Path, target_dir: Path, *, encoding: str | None = None) -> None:
     """Unpack `zip_path` into the new folder `target_dir`, with a progress bar on stderr.
 
     All entries are checked before the first is written: names that would leave the folder, links, sizes, free space.
@@ -57,13 +60,20 @@ def extract_zip(zip_path: Path, target_dir: Path) -> None:
     out is what Windows and macOS add for themselves (`__MACOSX/`, `.DS_Store`, `Thumbs.db`, `desktop.ini`). Zips within
     the zip stay zips. After an error `target_dir` may hold a part: unpack into a temporary folder.
 
+    Args:
+        zip_path: the zip file.
+        target_dir: a folder that does not exist yet.
+        encoding: of names that are neither ASCII nor UTF-8, which old programs write without saying which it is.
+
     Raises:
-        UserError: no zip, damaged, encrypted, too large, or an entry that would land outside of `target_dir`.
+        UserError: no zip, damaged, encrypted, too large, an entry that would land outside of `target_dir`, or names
+            that can't be read without `encoding` or with it.
     """
     with contextlib.ExitStack() as stack:
         with _damage_explained(zip_path):
             archive = stack.enter_context(_opened(zip_path))
-        entries = [(entry, name) for entry in archive.infolist() if not _is_litter(name := _name(entry))]
+        names = _names(zip_path, archive.infolist(), encoding)
+        entries = [pair for pair in zip(archive.infolist(), names, strict=True) if not _is_litter(pair[1])]
         _require_harmless(zip_path, entries)
         _require_bounded(zip_path, [entry for entry, _ in entries])
         _require_disjoint(zip_path, archive)
@@ -114,16 +124,66 @@ def _why_bad(zip_path: Path, place: str, error: zipfile.BadZipFile) -> str:
     return f"{zip_path} is not a zip file but {found}. Give a zip file or a folder."
 
 
-def _name(entry: zipfile.ZipInfo) -> str:
-    """The entry's path with forward slashes.
+def _names(zip_path: Path, entries: list[zipfile.ZipInfo], encoding: str | None) -> list[str]:
+    """The paths of the entries with forward slashes.
 
-    macOS writes UTF-8 names without saying so, which zipfile then reads as cp437; some Windows tools write backslashes,
-    and folders without the slash at their end.
+    macOS writes UTF-8 names without saying so; some Windows tools write backslashes, and folders without the slash at
+    their end. A backslash is replaced only after decoding: in Shift-JIS, Big5 and GBK it is also a part of letters.
     """
-    name = entry.filename
-    if not entry.flag_bits & _UTF8_NAME:
-        with contextlib.suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
+    raw_names = [_raw_name(entry) for entry in entries]
+    legacy = [raw for raw in raw_names if isinstance(raw, bytes)]
+    if legacy and encoding is None:
+        raise UserError(_ask_for_encoding(zip_path, legacy))
+    try:
+        names = [raw if isinstance(raw, str) else raw.decode(encoding or "utf-8") for raw in raw_names]
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{zip_path} has names that are not in {encoding} ({error.object!r}). Give another --zip_encoding."
+        ) from error
+    if legacy:
+        logger.info("%s: %d names read as %s", zip_path, len(legacy), encoding)
+    return [_with_slashes(entry, name) for entry, name in zip(entries, names, strict=True)]
+
+
+def _raw_name(entry: zipfile.ZipInfo) -> str | bytes:
+    """The entry's name, as bytes if nothing tells their encoding."""
+    if entry.flag_bits & _UTF8_NAME:
+        return entry.filename
+    raw = entry.filename.encode("cp437")  # As zipfile has read it.
+    if (declared := _unicode_path(entry.extra, raw)) is not None:
+        return declared
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str | None:
+    """The name in UTF-8 that an extra field holds beside the old one."""
+    while len(extra) >= 4:
+        kind, n_bytes = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + n_bytes], extra[4 + n_bytes :]
+        if kind == _UNICODE_PATH and field[1:5] == struct.pack("<I", zlib.crc32(raw)):
+            with contextlib.suppress(UnicodeDecodeError):
+                return field[5:].decode("utf-8")
+    return None
+
+
+def _ask_for_encoding(zip_path: Path, legacy: list[bytes]) -> str:
+    readings = []
+    for encoding in _LEGACY_ENCODINGS:
+        with contextlib.suppress(UnicodeDecodeError):
+            names = [raw.decode(encoding) for raw in legacy]
+            if all(name.isprintable() for name in names):
+                readings.append(f"{names[0][:60]} ({encoding})")
+    shown = ", ".join(readings) or repr(legacy[0][:60])
+    return (
+        f"{zip_path} has {len(legacy)} names that are neither ASCII nor UTF-8, and does not say what they are. The "
+        f"first could be {shown}. Give the right encoding with --zip_encoding. {_BY_HAND}"
+    )
+
+
+def _with_slashes(entry: zipfile.ZipInfo, name: str) -> str:
     name = name.replace("\\", "/")
     is_folder = entry.external_attr & _DOS_FOLDER and entry.file_size == 0
     return f"{name}/" if name and is_folder and not name.endswith("/") else name
@@ -175,7 +235,7 @@ def _require_bounded(zip_path: Path, entries: list[zipfile.ZipInfo]) -> None:
     is_bomb = n_unpacked > RATIO_COUNTS_FROM_BYTES and n_unpacked > MAX_RATIO * n_packed
     if is_bomb or n_unpacked > MAX_UNPACKED_BYTES:
         raise UserError(
-            f"{zip_path} would grow from {n_packed:,} to {n_unpacked:,} bytes, which no collection of pictures does "
+            f"{zip_path} would grow from {n_packed:,} to {n_unpacked:,} bytes, which no collection of images does "
             f"(at most {MAX_RATIO} times and {MAX_UNPACKED_BYTES:,} bytes). It is not unpacked; if it is "
             "what it should be, unpack it by hand and give the folder."
         )

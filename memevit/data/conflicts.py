@@ -1,4 +1,4 @@
-"""What becomes of every usable picture: which is kept, in which class, group and split."""
+"""What becomes of every usable image: which is kept, in which class, group and split."""
 
 import logging
 from collections import Counter, defaultdict
@@ -22,31 +22,31 @@ TIME_COLUMN = "created_utc"
 
 @dataclass(slots=True)
 class Decision:
-    """What becomes of one usable picture."""
+    """What becomes of one usable image."""
 
     class_name: str
     status: str = manifest.KEPT
     reason: str = ""
-    winner: int | None = None  # Position of the picture that is kept instead.
-    is_in_two_classes: bool = False  # Kept, and so is the same picture in another class.
-    conflict: int | None = None  # Number of the set of pictures that show the same and lie in several classes.
+    winner: int | None = None  # Position of the image that is kept instead.
+    is_in_two_classes: bool = False  # Kept, and so is the same image in another class.
+    conflict: int | None = None  # Number of the set of images that show the same and lie in several classes.
 
 
 def decide(
     scans: list[Scan], found: list[SourceFile], relations: Relations, orders: dict[int, Correction], *, conflicts: str
 ) -> list[Decision]:
-    """Choose one picture of each set that shows the same, settle conflicts, and apply corrections.
+    """Choose one image of each set that shows the same, settle conflicts, and apply corrections.
 
     Args:
-        scans: usable pictures.
+        scans: usable images.
         found: their source files, in the same order.
         relations: which of them are the same.
         orders: a person's decisions by position, which go before every rule.
-        conflicts: what to do with the same picture in two classes: `drop` all, `keep_first` by name, or `train_only`,
+        conflicts: what to do with the same image in two classes: `drop` all, `keep_first` by name, or `train_only`,
             which keeps one per class for training.
 
     Raises:
-        UserError: two corrections keep the same picture in two classes.
+        UserError: two corrections keep the same image in two classes.
     """
     decisions = [Decision(file.class_name) for file in found]
     clusters: dict[int, list[int]] = defaultdict(list)
@@ -69,13 +69,13 @@ def decide(
 
 
 def _rank(scan: Scan, file: SourceFile) -> tuple[int, int, str]:
-    """Sorts the picture to keep first: one that the source has for training, then the largest, then by name."""
+    """Sorts the image to keep first: one that the source has for training, then the largest, then by name."""
     split = manifest.SPLITS.index(file.split) if file.split else 0
     return split, -scan.width_px * scan.height_px, scan.name
 
 
 def _apply_orders(members: list[int], orders: dict[int, Correction], decisions: list[Decision]) -> None:
-    """Relabel goes for all that show the same picture, drop for those of the same class."""
+    """Relabel goes for all that show the same image, drop for those of the same class."""
     for ordered in [position for position in members if position in orders]:
         correction = orders[ordered]
         own_class = decisions[ordered].class_name
@@ -90,16 +90,16 @@ def _apply_orders(members: list[int], orders: dict[int, Correction], decisions: 
 def _ordered_to_stay(
     live: list[int], orders: dict[int, Correction], scans: list[Scan], decisions: list[Decision]
 ) -> list[int]:
-    """The pictures that a person wants to keep, each content once."""
+    """The images that a person wants to keep, each content once."""
     ordered = [position for position in live if position in orders and orders[position].action == "keep"]
     if len({decisions[position].class_name for position in ordered}) > 1:
         names = " and ".join(f"{scans[p].name} in {decisions[p].class_name}" for p in ordered)
-        raise UserError(f"The corrections keep the same picture in two classes: {names}. Drop or relabel one of them.")
+        raise UserError(f"The corrections keep the same image in two classes: {names}. Drop or relabel one of them.")
     return list({scans[position].sha256: position for position in reversed(ordered)}.values())[::-1]
 
 
 def _settled(live: list[int], decisions: list[Decision], ranks: list[tuple], conflicts: str) -> list[int]:
-    """Which of the pictures in `live`, the same in several classes, are kept."""
+    """Which of the images in `live`, the same in several classes, are kept."""
     if conflicts == "keep_first":
         return [min(live, key=lambda position: ranks[position][-1])]
     if conflicts == "train_only":
@@ -111,24 +111,24 @@ def _settled(live: list[int], decisions: list[Decision], ranks: list[tuple], con
 
 
 def _leave_out_others(live: list[int], winners: list[int], decisions: list[Decision]) -> None:
-    """Say of every picture that is not kept why, and for which one."""
+    """Say of every image that is not kept why, and for which one."""
     class_names = sorted({decisions[position].class_name for position in live})
     for position in live:
         decision = decisions[position]
         if decision.conflict is not None:
-            decision.reason = f"the same picture in {' and '.join(class_names)}"
+            decision.reason = f"the same image in {' and '.join(class_names)}"
         if position in winners:
             continue
         if winners:
             own = [winner for winner in winners if decisions[winner].class_name == decision.class_name]
             decision.status, decision.winner = manifest.DUPLICATE, (own or winners)[0]
-            decision.reason = decision.reason or "the same picture again"
+            decision.reason = decision.reason or "the same image again"
         else:
             decision.status = manifest.CONFLICT
 
 
 def conflicts_among(decisions: list[Decision]) -> list[list[int]]:
-    """The positions of the pictures in each conflict, whatever was done about it."""
+    """The positions of the images in each conflict, whatever was done about it."""
     sets: dict[int, list[int]] = defaultdict(list)
     for position, decision in enumerate(decisions):
         if decision.conflict is not None:
@@ -137,7 +137,7 @@ def conflicts_among(decisions: list[Decision]) -> list[list[int]]:
 
 
 def group_keys(scans: list[Scan], found: list[SourceFile], relations: Relations, group_column: str | None) -> list[str]:
-    """The key of each picture's group: related pictures, and those with an equal value in `group_column`.
+    """The key of each image's group: related images, and those with an equal value in `group_column`.
 
     Raises:
         UserError: no CSV gives `group_column`.
@@ -178,14 +178,14 @@ def groups_to_place(
 ) -> list[Group]:
     """The groups as `splits.assign` wants them.
 
-    Pictures that are left out as duplicates do not count; those left out as conflicts do, so that settling one later
-    moves no other picture.
+    Only images that are kept count, so that those left out can't fill a split. Groups of which nothing is kept are
+    placed all the same: a correction may bring an image of theirs back, and that must move no other.
 
     Args:
-        scans: usable pictures.
+        scans: usable images.
         found: their source files.
-        decisions: made without corrections, so that correcting one picture moves no other.
-        keys: group key of each picture.
+        decisions: made without corrections, so that correcting one image moves no other.
+        keys: group key of each image.
         fixed: split of the groups that have one, by key.
         by_time: whether times are needed.
 
@@ -197,16 +197,16 @@ def groups_to_place(
     newest: dict[str, float] = {}
     for position, key in enumerate(keys):
         newest[key] = max(newest.get(key, -np.inf), times[position])
-        if decisions[position].status != manifest.DUPLICATE:
+        if decisions[position].status == manifest.KEPT:
             counts[key][decisions[position].class_name] += 1
     return [
         Group(key=key, counts=dict(sorted(counts[key].items())), time=newest[key], fixed=fixed.get(key, ""))
-        for key in sorted(counts)
+        for key in sorted(newest)
     ]
 
 
 def source_splits(found: list[SourceFile], keys: list[str]) -> tuple[dict[str, str], list[int]]:
-    """The split that a divided source gives each group, and the positions of pictures that this moves.
+    """The split that a divided source gives each group, and the positions of images that this moves.
 
     A group that lies in several splits goes to train, or to validation where it is in no train: what is also elsewhere
     can't stay in the test.
@@ -221,7 +221,7 @@ def source_splits(found: list[SourceFile], keys: list[str]) -> tuple[dict[str, s
 
 
 def train_only_groups(decisions: list[Decision], keys: list[str]) -> dict[str, str]:
-    """`train` for the groups in which a picture is kept in two classes."""
+    """`train` for the groups in which an image is kept in two classes."""
     return {key: "train" for key, decision in zip(keys, decisions, strict=True) if decision.is_in_two_classes}
 
 
@@ -232,7 +232,7 @@ def _times(found: list[SourceFile]) -> list[float]:
     if n_missing == len(times):
         raise UserError(f"--split_by time needs a column {TIME_COLUMN} in a CSV beside the class folders; none has it.")
     if n_missing:
-        logger.warning("%d pictures have no %s and count as the oldest", n_missing, TIME_COLUMN)
+        logger.warning("%d images have no %s and count as the oldest", n_missing, TIME_COLUMN)
     return [-np.inf if time is None else time for time in times]
 
 

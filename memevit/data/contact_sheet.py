@@ -1,4 +1,4 @@
-"""contact_sheet.jpg: a look at every class, and at what was left out."""
+"""contact_sheet.jpg: sample images of every class, of conflicts and of rejected files."""
 
 import textwrap
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _GAP_PX = 6
 _TITLE_PX = 34
 _COLUMNS = 12
 _MAX_LEFT_OUT = 4 * _COLUMNS
-_MAX_ROWS = 60  # Of tiles; more would make a picture that no viewer opens.
+_MAX_ROWS = 60  # Of tiles; more would make an image that no viewer opens.
 _LINE_CHARACTERS, _MAX_LINES = 17, 8  # Of a caption on a tile.
 _INK, _PAPER, _DULL, _RED = "#1c1c1c", "#ffffff", "#e4e4e4", "#b3261e"
 
@@ -26,9 +26,9 @@ def draw(rows: Sequence[Row], conflicts: Sequence[Sequence[Row]], folder: Path, 
 
     Args:
         rows: all rows of the manifest.
-        conflicts: sets of rows that show the same picture in several classes.
-        folder: of the stored pictures.
-        stored: the name in it of the picture of a source file, by that file's name; rejected files may have none.
+        conflicts: sets of rows that show the same image in several classes.
+        folder: of the stored images.
+        stored: the name in it of the image of a source file, by that file's name; rejected files may have none.
     """
     names = sorted({row.class_name for row in rows if row.status == manifest.KEPT})
     n_shown = _COLUMNS * max(1, min(2, _MAX_ROWS // max(1, len(names))))
@@ -36,10 +36,10 @@ def draw(rows: Sequence[Row], conflicts: Sequence[Sequence[Row]], folder: Path, 
     for name in names[:_MAX_ROWS]:
         kept = [row for row in rows if (row.status, row.class_name) == (manifest.KEPT, name)]
         by_content = sorted(kept, key=lambda row: row.sha256)
-        sections.append((f"{name}: {len(kept)} pictures", [(row.source, "") for row in by_content[:n_shown]]))
+        sections.append((f"{name}: {len(kept)} images", [(row.source, "") for row in by_content[:n_shown]]))
     if conflicts:
         shown = [(row.source, row.class_name) for members in conflicts for row in members]
-        sections.append((f"the same picture in several classes: {len(shown)}", shown[:_MAX_LEFT_OUT]))
+        sections.append((f"the same image in several classes: {len(shown)}", shown[:_MAX_LEFT_OUT]))
     rejected = [
         (row.source, f"{Path(row.source).name}: {row.reason}") for row in rows if row.status == manifest.REJECTED
     ]

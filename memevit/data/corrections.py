@@ -1,11 +1,11 @@
-"""A person's corrections of single pictures, found again by content."""
+"""A person's corrections of single images, found again by content."""
 
 import csv
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from memevit import files
+from memevit import escape, files
 from memevit.data.ingest import HASH_DIGITS, Scan
 from memevit.data.layout import SourceFile
 from memevit.errors import UserError
@@ -15,7 +15,7 @@ ACTIONS = ("relabel", "drop", "keep")
 
 @dataclass(frozen=True)
 class Correction:
-    """A person's word on one picture, from corrections.csv."""
+    """A person's decision about one image, from corrections.csv."""
 
     file: str
     action: str
@@ -36,20 +36,31 @@ def read(path: Path) -> list[Correction]:
         reader = csv.DictReader(file)
         if missing := {"file", "action"} - set(reader.fieldnames or []):
             raise UserError(f"{path} lacks the columns {sorted(missing)}; it needs file, action, class, reason.")
-        rows = [{key: (value or "").strip() for key, value in record.items() if key} for record in reader]
+        rows = [
+            {
+                key: escape.csv_value((value or "").strip())
+                for key, value in record.items()
+                if isinstance(value, str) and key
+            }
+            for record in reader
+        ]
     for number, row in enumerate(rows, start=2):
-        if row["action"] not in ACTIONS:
-            raise UserError(f"{path}, line {number}: action {row['action']!r} must be one of {', '.join(ACTIONS)}.")
+        if row.get("action") not in ACTIONS:
+            raise UserError(
+                f"{path}, line {number}: action {row.get('action', '')!r} must be one of {', '.join(ACTIONS)}."
+            )
         if row["action"] == "relabel" and not row.get("class"):
             raise UserError(f"{path}, line {number}: relabel needs the new class in the column `class`.")
     return [
-        Correction(row["file"], row["action"], row.get("class", ""), row.get("reason", ""), row.get("sha256", ""))
+        Correction(
+            row.get("file", ""), row["action"], row.get("class", ""), row.get("reason", ""), row.get("sha256", "")
+        )
         for row in rows
     ]
 
 
 def match(corrections: list[Correction], scans: list[Scan], found: list[SourceFile]) -> dict[int, Correction]:
-    """The correction of each picture that has one, by position.
+    """The correction of each image that has one, by position.
 
     A correction means the file with its `sha256`, else the source file of that name, else the stored file of that name:
     those are called after their content, so it is found under any new name. Of several files with one content it means
@@ -57,11 +68,11 @@ def match(corrections: list[Correction], scans: list[Scan], found: list[SourceFi
 
     Args:
         corrections: what a person decided.
-        scans: usable pictures.
+        scans: usable images.
         found: their source files, in the same order.
 
     Raises:
-        UserError: a correction fits no picture, names a class that is not there, or contradicts another.
+        UserError: a correction fits no image, names a class that is not there, or contradicts another.
     """
     by_hash: dict[str, list[int]] = defaultdict(list)
     for position, scan in enumerate(scans):
@@ -93,7 +104,7 @@ def _positions(correction: Correction, by_hash: dict[str, list[int]], by_name: d
         found = named or by_hash.get(Path(correction.file).stem, [])
     if not found:
         raise UserError(
-            f"The correction of {correction.file} fits no usable picture of the source. Check its file and sha256, or "
+            f"The correction of {correction.file} fits no usable image of the source. Check its file and sha256, or "
             "remove that line."
         )
     return found

@@ -1,6 +1,7 @@
 """Which pictures are the same picture again, and which share a template. Hashes propose, pixels decide."""
 
 import functools
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,16 @@ import numpy as np
 import scipy.sparse.csgraph
 from PIL import Image
 
-from memevit.data import hashes, workers
+from memevit import decoding
+from memevit.data import hashes, keypoints, proposals
+from memevit.data.hashes import Box
 from memevit.data.ingest import Scan
+from memevit.data.proposals import Alignment
 
 SAME = "same"
 TEMPLATE = "template"
 
+_SQUARE_PX = 224  # Side of the squares that images are read as.
 _COMPARE_PX = 96  # Side of the squares that are compared.
 _BLOCK_PX = 12  # They are judged in 8x8 blocks of this side.
 # Measured on 250 game pictures, cropped by up to 4 % a side, scaled by 0.5 to 1.3 and saved as JPEG 30 to 90: 84 %
@@ -23,6 +28,11 @@ _BLOCK_ALLOWANCE = (3.0, 3.5)  # Grey levels, and times the mean: the worst bloc
 _MIN_CORRELATION = 0.9  # Of the two pictures' details, so that two dark pictures are not the same for being dark.
 _MIN_BLOCK_CONTRAST = 5.0  # Grey levels; a block with less shows nothing that could agree.
 _MIN_TEXTURED_BLOCKS = 10
+_OVERLAP_PX = _COMPARE_PX + 6  # Aligned by features, the squares may be a few pixels off.
+_MIN_TEXTURE = 3.0  # Grey levels, less what is alike along rows or columns: the edges of frames and bars tell nothing.
+_MIN_OVERLAP = 0.5  # Of the smaller of two aligned images.
+# Share of the textured blocks that must agree where so many features do.
+_NEEDED_SHARES = ((20, 0.25), (10, 0.3), (7, 0.4), (0, 0.5))
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
 _BLOCK_CORRELATION = 0.7
 _CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two pictures are aligned.
@@ -45,30 +55,41 @@ class Relations:
 
 
 def relate(scans: list[Scan], staging_dir: Path, *, n_processes: int) -> Relations:
-    """Find pictures that are the same or share a template.
+    """Find images that are the same or share a template.
 
     Args:
-        scans: usable pictures.
+        scans: usable images.
         staging_dir: where their stored files are.
         n_processes: how many processes compare.
     """
     same = _equal_pixels(scans)
-    proposed, n_crowded = hashes.candidate_pairs([scan.codes for scan in scans])
-    candidates = [(a, b) for a, b in proposed.tolist() if scans[a].pixel_digest != scans[b].pixel_digest]
-    names = [(scans[a].stored, scans[b].stored) for a, b in candidates]
+    proposed, n_crowded = _proposed(scans)
+    candidates = [(scans[a].stored, scans[b].stored, alignment) for a, b, alignment in proposed]
     compare_two = functools.partial(compare_files, staging_dir=staging_dir)
     verdicts = list(
-        workers.map_ordered(compare_two, names, n_processes=n_processes, description="Comparing", unit="pair")
+        decoding.map_ordered(compare_two, candidates, n_processes=n_processes, description="Comparing", unit="pair")
     )
-    same += [pair for pair, verdict in zip(candidates, verdicts, strict=True) if verdict == SAME]
-    templates = [pair for pair, verdict in zip(candidates, verdicts, strict=True) if verdict == TEMPLATE]
+    related = {verdict: [] for verdict in (SAME, TEMPLATE, "")}
+    for (a, b, _), verdict in zip(proposed, verdicts, strict=True):
+        related[verdict].append((a, b))
+    same += related[SAME]
     return Relations(
         same=components(len(scans), same),
-        group=components(len(scans), same + templates),
-        pairs=same + templates,
+        group=components(len(scans), same + related[TEMPLATE]),
+        pairs=same + related[TEMPLATE],
         n_pairs_compared=len(candidates),
         n_crowded_hashes=n_crowded,
     )
+
+
+def _proposed(scans: list[Scan]) -> tuple[list[tuple[int, int, Alignment | None]], int]:
+    """Pairs with a hash or enough local features in common, without those of equal pixels; and the crowded hashes."""
+    by_hash, n_crowded = hashes.candidate_pairs([scan.codes for scan in scans])
+    features = np.frombuffer(b"".join(scan.features for scan in scans), dtype=keypoints.FEATURE)
+    n_each = [len(scan.features) // keypoints.FEATURE.itemsize for scan in scans]
+    aligned = {(a, b): alignment for a, b, alignment in proposals.aligned_pairs(features, np.array(n_each, dtype=int))}
+    pairs = sorted(set(map(tuple, by_hash.tolist())) | aligned.keys())
+    return [(a, b, aligned.get((a, b))) for a, b in pairs if scans[a].pixel_digest != scans[b].pixel_digest], n_crowded
 
 
 def _equal_pixels(scans: list[Scan]) -> list[tuple[int, int]]:
@@ -87,33 +108,146 @@ def components(n: int, pairs: list[tuple[int, int]]) -> np.ndarray:
     return scipy.sparse.csgraph.connected_components(links, directed=False)[1]
 
 
-def compare_files(names: tuple[str, str], *, staging_dir: Path) -> str:
+def compare_files(candidate: tuple[str, str, Alignment | None], *, staging_dir: Path) -> str:
     """`compare` for two stored files."""
-    return compare(_opened(staging_dir / names[0]), _opened(staging_dir / names[1]))
+    first, second, alignment = candidate
+    return compare(_opened(staging_dir / first), _opened(staging_dir / second), alignment)
 
 
-@functools.lru_cache(maxsize=512)
-def _opened(path: Path) -> Image.Image:
+@dataclass(frozen=True)
+class Square:
+    """An RGB image brought to `_SQUARE_PX` pixels a side, and the width and height that it had."""
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
+def squared(image: Image.Image, size: tuple[int, int] | None = None) -> Square:
+    """`image` as `compare` takes it; `size` is given where a decoder has reduced it already."""
+    small = image.convert("RGB").resize((_SQUARE_PX, _SQUARE_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return Square(small, size or image.size)
+
+
+@functools.lru_cache(maxsize=256)
+def _opened(path: Path) -> Square:
     with Image.open(path) as image:
-        image.draft("RGB", (2 * _COMPARE_PX, 2 * _COMPARE_PX))
-        return image.convert("RGB").resize((2 * _COMPARE_PX, 2 * _COMPARE_PX), Image.Resampling.BILINEAR)
+        size = image.size
+        image.draft("RGB", (_SQUARE_PX, _SQUARE_PX))
+        return squared(image, size)
 
 
-def compare(first: Image.Image, second: Image.Image) -> str:
-    """Whether two RGB pictures are the same, share a template, or neither.
+def compare(first: Square, second: Square, alignment: Alignment | None = None) -> str:
+    """Whether two images are the same, share a template, or neither.
+
+    Args:
+        first: one image.
+        second: another.
+        alignment: how the first lies in the second, where their local features tell.
 
     Returns:
         `SAME`, `TEMPLATE` or an empty string.
     """
-    whole = _aligned(first, second)
+    whole = _aligned(first.image, second.image)
     if _is_same(*whole):
         return SAME
-    boxes = [hashes.content_box(image.convert("L")) for image in (first, second)]
+    if alignment is not None and _overlap_share(first, second, alignment) >= _needed_share(alignment):
+        return TEMPLATE
+    boxes = [hashes.content_box(square.image.convert("L")) for square in (first, second)]
     if boxes != [hashes.WHOLE, hashes.WHOLE]:
-        content = _aligned(hashes.region(first, boxes[0]), hashes.region(second, boxes[1]))
+        content = _aligned(hashes.region(first.image, boxes[0]), hashes.region(second.image, boxes[1]))
         if _template_share(*content) >= _MIN_TEMPLATE_SHARE:
             return TEMPLATE
     return TEMPLATE if _template_share(*whole) >= _MIN_TEMPLATE_SHARE else ""
+
+
+def _without_lines(blocks: np.ndarray) -> np.ndarray:
+    """[n, H, W] blocks less their row and column means."""
+    overall = blocks.mean(axis=(1, 2), keepdims=True)
+    return blocks - blocks.mean(axis=1, keepdims=True) - blocks.mean(axis=2, keepdims=True) + overall
+
+
+def _needed_share(alignment: Alignment) -> float:
+    return next(share for least, share in _NEEDED_SHARES if alignment.n_features >= least)
+
+
+def _overlap_share(first: Square, second: Square, alignment: Alignment) -> float:
+    """Share of the blocks with something in them that show the same where the aligned images overlap."""
+    boxes = _overlap(first.size, second.size, alignment)
+    if boxes is None:
+        return 0.0
+    levels = []
+    for square, box in zip((first, second), boxes, strict=True):
+        of_square = tuple(_SQUARE_PX * edge for edge in box)
+        part = square.image.resize((_OVERLAP_PX, _OVERLAP_PX), Image.Resampling.BILINEAR, box=of_square)
+        levels.append(np.asarray(part.convert("L"), dtype=np.float32))
+    one, other = levels
+    return _agreeing_share(one[:, ::-1] if alignment.is_mirrored else one, other)
+
+
+def _overlap(first: tuple[int, int], second: tuple[int, int], alignment: Alignment) -> tuple[Box, Box] | None:
+    """The part of each of two images, given by width and height, that the other shows; None where it is small."""
+    one, other = keypoints.working_size(first), keypoints.working_size(second)
+    sign = -1.0 if alignment.is_mirrored else 1.0
+    across = _common(sign * alignment.scale, alignment.shift_x, one[0], other[0])
+    down = _common(alignment.scale, alignment.shift_y, one[1], other[1])
+    if across is None or down is None or max(_share(across[i]) * _share(down[i]) for i in (0, 1)) < _MIN_OVERLAP:
+        return None
+    own, its = ((across[i][0], down[i][0], across[i][1], down[i][1]) for i in (0, 1))
+    return own, its
+
+
+def _share(interval: tuple[float, float]) -> float:
+    return interval[1] - interval[0]
+
+
+def _common(
+    scale: float, shift: float, length: float, other_length: float
+) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Of two sides, which share of each the other covers, when x of the first is at scale * x + shift in the second.
+
+    >>> _common(1.0, 20.0, 100.0, 100.0)
+    ((0.0, 0.8), (0.2, 1.0))
+    >>> _common(-0.5, 100.0, 100.0, 100.0)
+    ((0.0, 1.0), (0.5, 1.0))
+    """
+    low, high = sorted((shift, scale * length + shift))
+    low, high = max(0.0, low), min(other_length, high)
+    if low >= high:
+        return None
+    own = sorted(min(1.0, max(0.0, (x - shift) / scale / length)) for x in (low, high))
+    return (own[0], own[1]), (low / other_length, high / other_length)
+
+
+def _agreeing_share(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of the textured blocks of two [_OVERLAP_PX, _OVERLAP_PX] squares that agree, moved a few pixels at most."""
+    margin = _OVERLAP_PX - _COMPARE_PX
+    inner = slice(margin // 2, margin // 2 + _COMPARE_PX)
+    one = _without_lines(_blocks(first[inner, inner]))
+    norms = np.sqrt((one**2).sum(axis=(1, 2)))
+    table: dict[tuple[int, int], np.ndarray] = {}  # [n_blocks] correlations by shift, NaN where nothing is to be seen.
+
+    def agreeing(shift: tuple[int, int]) -> int:
+        if shift not in table:
+            down, right = shift
+            other = _without_lines(_blocks(second[down : down + _COMPARE_PX, right : right + _COMPARE_PX]))
+            other_norms = np.sqrt((other**2).sum(axis=(1, 2)))
+            products = np.einsum("nij,nij->n", one, other) / np.maximum(norms * other_norms, 1e-6)
+            table[shift] = np.where(np.maximum(norms, other_norms) >= _MIN_TEXTURE * _BLOCK_PX, products, np.nan)
+        return int((table[shift] >= _BLOCK_CORRELATION).sum())
+
+    coarse = range(0, margin + 1, 2)
+    best = max(itertools.product(coarse, coarse), key=agreeing)
+    near = [
+        (best[0] + down, best[1] + right)
+        for down, right in itertools.product((-1, 0, 1), repeat=2)
+        if 0 <= best[0] + down <= margin and 0 <= best[1] + right <= margin
+    ]
+    best = max(near, key=agreeing)
+    is_textured = ~np.isnan(table[best])
+    if is_textured.sum() < _MIN_TEXTURED_BLOCKS:
+        return 0.0
+    agrees = np.any([table[shift] >= _BLOCK_CORRELATION for shift in near], axis=0)
+    return float(agrees[is_textured].mean())
 
 
 def _is_same(first: np.ndarray, second: np.ndarray) -> bool:

@@ -7,20 +7,23 @@ import os
 import shutil
 import stat
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from memevit import files, manifest
-from memevit.data import workers
+from tqdm import tqdm
+
+from memevit import decoding, files, manifest
 from memevit.data.conflicts import Decision
 from memevit.data.dataset import PREP_FILE, has_prep, read_prep
 from memevit.data.ingest import Scan
 from memevit.data.layout import Layout, SourceFile
 from memevit.errors import UserError
 from memevit.manifest import Row
+from memevit.results import CARD_FILE
 
-CARD_FILE = "README.md"
 SHEET_FILE = "contact_sheet.jpg"
 STAGING = "staging"
+_AHEAD_PER_THREAD = 32
 
 
 def rows_of(
@@ -82,9 +85,9 @@ def place(rows: list[Row], scans: list[Scan], split_of: dict[str, str], fold_of:
             if not held[split, class_name]:
                 n_kept = sum(n for (_, name), n in held.items() if name == class_name)
                 raise UserError(
-                    f"Class {class_name!r} has no picture left for {split} ({n_kept} kept in all). The least that "
-                    "works is 3 different, readable pictures per class that are not also in another class. Add "
-                    "pictures, or see --conflicts."
+                    f"Class {class_name!r} has no image left for {split} ({n_kept} kept in all): the others are "
+                    "duplicates, conflicts or dropped by corrections. Each class needs an image of its own in each "
+                    "split: add some, correct fewer, see --conflicts, or, if the source is divided, --resplit."
                 )
 
 
@@ -123,7 +126,10 @@ def fingerprint(found: Layout, hashes: list[str], settings: dict) -> str:
 
 def hash_source(found: list[SourceFile], *, n_processes: int) -> list[str]:
     """SHA-256 of every file, "" for those that must not or can't be opened."""
-    return list(workers.map_ordered(_hash, found, n_processes=n_processes, description="Checking", unit="file"))
+    with ThreadPoolExecutor(n_processes) as pool:  # Hashing releases the interpreter lock.
+        hashes = decoding.in_order(pool, _hash, found, n_ahead=_AHEAD_PER_THREAD * n_processes)
+        progress = tqdm(hashes, total=len(found), desc="Checking", unit="file", mininterval=0.5)
+        return [sha256 for _, sha256 in progress]
 
 
 def _hash(file: SourceFile) -> str:

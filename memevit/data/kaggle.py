@@ -1,7 +1,6 @@
 """Fetch a data set from Kaggle with kagglehub, with the retries and the words that it lacks."""
 
 import contextlib
-import email.utils
 import json
 import logging
 import re
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from memevit import files
+from memevit import files, http
 from memevit.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -208,7 +207,7 @@ def _after_status(handle: str, response: Any) -> Exception:
         status = body.get("code", status) if status < 400 else status
         answer = f"HTTP {status}: {body['message'][:120].strip().rstrip('.')}"
     if status in (408, 429) or status >= 500:
-        return _Passing(f"it answered {answer}", _retry_after_s(response.headers.get("Retry-After", "")))
+        return _Passing(f"it answered {answer}", http.retry_after_s(response.headers.get("Retry-After", "")) or 0.0)
     is_known = _kagglehub().config.get_kaggle_credentials() is not None
     page = f"https://www.kaggle.com/datasets/{_unversioned(handle)}"
     if status == 401 and is_known:
@@ -230,20 +229,6 @@ def _after_status(handle: str, response: Any) -> Exception:
     else:
         text = f"Kaggle doesn't accept the request for {handle} ({answer}). Check {page}."
     return UserError(f"{text} {_BY_HAND}")
-
-
-def _retry_after_s(header: str) -> float:
-    """Seconds that a `Retry-After` header asks for: a number or a date.
-
-    >>> _retry_after_s("7"), _retry_after_s(""), _retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT")
-    (7.0, 0.0, 0.0)
-    """
-    if header.isdigit():
-        return float(header)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return 0.0
 
 
 def _unversioned(handle: str) -> str:

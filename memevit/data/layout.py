@@ -1,14 +1,18 @@
 """Which files a folder of class folders holds, and which class and split each belongs to."""
 
+import logging
 import os
 import re
 import stat
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from memevit.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # Folder names by which `load_dataset("imagefolder")` knows a split, in any case here.
 SPLIT_FOLDERS = {
@@ -23,13 +27,20 @@ SPLIT_FOLDERS = {
     "eval": "test",
     "evaluation": "test",
 }
-# As a word of their own, in lower case, they make that loader take the pictures of a class for a split, too.
+# As a word of their own, in lower case, they make that loader take the images of a class for a split, too.
 _SPLIT_WORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(SPLIT_FOLDERS)})(?=[-._ 0-9]|$)")
 _UNLOADABLE = re.compile(r"^__|::|\\|\$|[\x00-\x1f\x7f\ud800-\udfff]")  # Passed over, or a part of its own syntax.
 IMAGE_SUFFIXES = set(
     ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .jp2 .ico .tga".split()
 )
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+# A folder of class folders with such a name is meant as a split, though no loader knows it.
+_LIKE_SPLIT = re.compile(rf"(?:\w+[-_ ])??({'|'.join(SPLIT_FOLDERS)})[-_ ]?(?:\d+|set|data|images|imgs|split)?")
+# What systems and network drives put into folders by themselves, among it copies of images.
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
+_HIDDEN_BY_SYSTEMS = {".git", ".ipynb_checkpoints", ".cache", ".thumbnails", ".trash", ".trashes", ".spotlight-v100"}
+
+
+_MAX_NAME_LETTERS = 60  # Of a class folder made for a dataset of the Hub; 240 bytes even in Japanese.
 
 
 @dataclass(slots=True)
@@ -55,7 +66,7 @@ class SourceFile:
 
     @property
     def claims_to_be_image(self) -> bool:
-        """Whether the name says picture: a text file beside the pictures is no broken picture."""
+        """Whether the name says image: a text file beside the images is not a broken image."""
         return self.path.suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -63,7 +74,7 @@ class SourceFile:
 class Layout:
     """What lies in a source folder.
 
-    `files` are those in class folders, `stray` the pictures and linked folders in none, with a `problem` and without a
+    `files` are those in class folders, `stray` the images and linked folders in none, with a `problem` and without a
     class, both sorted by name. `around` are the folders in which class folders lie or could lie.
     """
 
@@ -76,11 +87,12 @@ def read(root: Path) -> Layout:
     """What lies in `root`.
 
     Class folders may lie one or more levels down, alone in their parent, and below `train`, `validation` and `test`
-    folders. Links that leave `root` are not followed, nor are links to folders. Hidden folders are passed over.
+    folders. Links that leave `root` are not followed, nor are links to folders. Hidden folders are not read. What may
+    be meant otherwise is logged: hidden folders with images, and folders within class folders.
 
     Raises:
-        UserError: fewer than two class folders, one without any file, one whose name the loader of the dataset would
-            misunderstand, or a folder that can't be listed.
+        UserError: fewer than two class folders, one without any file, two that look alike, one whose name the loader
+            of the dataset would misunderstand, or a folder that can't be listed.
     """
     try:
         return _read(root)
@@ -99,6 +111,8 @@ def _read(root: Path) -> Layout:
     for file in found:
         by_class[file.class_name] += 1
     _require_classes(root, base, splits, by_class)
+    _report_unread(root)
+    _report_nested(root, found)
     around = _around(root, base, splits)
     return Layout(
         files=sorted(found, key=lambda file: file.name),
@@ -111,11 +125,13 @@ def _require_classes(root: Path, base: Path, splits: list[tuple[str, Path]], by_
     parents = [parent for _, parent in splits] or [base]
     names = sorted({folder.name for parent in parents for folder in _folders(parent)})
     if len(names) < 2:
+        _report_unread(root)
         raise UserError(
             f"Need at least 2 class folders in {root}, found {len(names)}: {names}. Put each class in its own folder."
         )
     if empty := [name for name in names if not by_class.get(name)]:
         raise UserError(f"The class folders {empty} in {root} hold no files. Fill or remove them.")
+    _require_distinct(names)
     for name in names:
         if word := _SPLIT_WORD.search(name):
             raise UserError(
@@ -124,8 +140,98 @@ def _require_classes(root: Path, base: Path, splits: list[tuple[str, Path]], by_
             )
         if _UNLOADABLE.search(name):
             raise UserError(
-                f"The class folder {name!r} can't keep its name: load_dataset would not find its pictures. Rename it "
+                f"The class folder {name!r} can't keep its name: load_dataset would not find its images. Rename it "
                 "without two underscores at its start, and without ::, \\, $ and control characters."
+            )
+
+
+def _require_distinct(names: list[str]) -> None:
+    """Refuse classes that a person, macOS or Windows would take for one."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+        if name != name.strip():
+            logger.warning("The name of the class folder %r begins or ends with a space; rename it if not meant.", name)
+    for group in alike.values():
+        if len(group) > 1:
+            raise UserError(
+                f"The class folders {' and '.join(map(ascii, group))} differ only in {_difference(*group[:2])}. Move "
+                "their images into one folder if they are one class, or rename one of them."
+            )
+
+
+def _difference(one: str, other: str) -> str:
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        return "how their accents are encoded (Unicode NFC and NFD)"
+    if one.casefold() == other.casefold():
+        return "capital letters"
+    return "spaces" if "".join(one.split()) == "".join(other.split()) else "capital letters, spaces or width"
+
+
+def _report_unread(root: Path) -> None:
+    """Log the folders that are not read though images lie in them."""
+    system: dict[str, int] = defaultdict(int)
+    for folder, sub_folders, _ in os.walk(root):
+        passed_over = [name for name in sub_folders if _is_passed_over(name)]
+        sub_folders[:] = [name for name in sub_folders if name not in passed_over]
+        for name in passed_over:
+            path = Path(folder, name)
+            if name.lower() in _LITTER or name.lower() in _HIDDEN_BY_SYSTEMS:
+                system[name] += 1
+            elif _holds_images(path):
+                logger.warning(
+                    "%s was not read, because its name begins with a dot. If it is a class, rename it.", path
+                )
+    for name, n in sorted(system.items()):
+        logger.info("%d folders called %s were not read: a system has made them", n, name)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
+
+
+def _report_nested(root: Path, found: list[SourceFile]) -> None:
+    """Log the class folders whose sub-folders may be the real classes."""
+    below: dict[str, set[str]] = defaultdict(set)
+    for file in found:
+        own = file.folder.relative_to(root).parts
+        place = own.index(file.class_name)
+        if len(own) > place + 1 and file.claims_to_be_image:
+            below[file.class_name].add(own[place + 1])
+    for class_name, inner in below.items():
+        logger.warning(
+            "All images in the folders %s of %r count as the class %r. If those folders are the classes, move them up "
+            "beside %r, or give their parent as the source.",
+            *(sorted(inner)[:5], class_name, class_name, class_name),
+        )
+
+
+def acceptable_name(class_name: str) -> str:
+    """`class_name` changed as little as needed for a class folder that `read` and `load_dataset` accept.
+
+    >>> acceptable_name("n01/tench"), acceptable_name("test"), acceptable_name(".NET"), acceptable_name("cat")
+    ('n01_tench', 'Test', '_NET', 'cat')
+    """
+    name = re.sub(r"[/\\\\$\x00-\x1f\x7f\ud800-\udfff]|::", "_", class_name.strip())
+    name = re.sub(r"^(\.|__)", "_", name)[:_MAX_NAME_LETTERS] or "_"
+    return _capitalized(name)
+
+
+def require_classes_in_splits(found: list[SourceFile]) -> None:
+    """See that a divided source has each class in each of its splits; with `train` alone there is nothing to see.
+
+    Raises:
+        UserError: a class is missing in a split.
+    """
+    held = Counter((file.class_name, file.split) for file in found)
+    splits = sorted({split for _, split in held}, key=list(SPLIT_FOLDERS.values()).index) if found[0].split else []
+    for class_name in sorted({name for name, _ in held}):
+        missing = [split for split in splits if not held[class_name, split]]
+        if missing:
+            there = ", ".join(f"{held[class_name, split]} files in {split}" for split in splits if split not in missing)
+            raise UserError(
+                f"The class {class_name!r} has no files in the split {missing[0]!r} of the source ({there}). Put some "
+                "of its images there, remove its folders, or let new splits be made of all images with --resplit."
             )
 
 
@@ -139,9 +245,9 @@ def _capitalized(name: str) -> str:
 
 
 def _is_litter(name: str) -> bool:
-    """Whether the system, not a person, has put it there; a hidden file that calls itself a picture may be one."""
-    is_picture = name.startswith(".") and not name.startswith("._") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-    return (name.startswith(".") and not is_picture) or name.lower() in _LITTER
+    """Whether the system, not a person, has put it there; a hidden file that calls itself an image may be one."""
+    is_image = name.startswith(".") and not name.startswith("._") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return (name.startswith(".") and not is_image) or name.lower() in _LITTER
 
 
 def _is_passed_over(folder_name: str) -> bool:
@@ -175,13 +281,36 @@ def _split_folders(base: Path) -> list[tuple[str, Path]]:
     classes = [{folder.name for folder in _folders(parent)} for _, parent in named]
     if len(named) == len(folders):
         return named if any(classes) else []
-    if len(named) > 1 and all(classes) and set.intersection(*classes):
-        others = [folder.name for folder in folders if folder.name.lower() not in SPLIT_FOLDERS]
-        raise UserError(
-            f"{base} is divided into {[folder.name for _, folder in named]} but also holds {others}. Move those into "
-            "the splits, or away."
-        )
+    divided = [
+        folder for folder in folders if _LIKE_SPLIT.fullmatch(folder.name.lower()) and _holds_only_folders(folder)
+    ]
+    is_certain = len(divided) > 1 or all(folder.name.islower() for folder in divided)  # `Test` alone may be a class.
+    if divided and is_certain and (len(divided) == len(folders) or any(folder in divided for _, folder in named)):
+        raise UserError(_mixed_up(base, divided, [folder for folder in folders if folder not in divided]))
     return []
+
+
+def _holds_only_folders(folder: Path) -> bool:
+    """Whether all images in `folder` lie in folders, as those of a split do and those of a class don't."""
+    is_flat = any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir() if not path.is_dir())
+    return bool(_folders(folder)) and not is_flat
+
+
+def _mixed_up(base: Path, divided: list[Path], others: list[Path]) -> str:
+    """What to do about a source that is divided into splits, but not only, or under other names."""
+    advice = []
+    for folder in divided:
+        if folder.name.lower() not in SPLIT_FOLDERS:
+            split = SPLIT_FOLDERS[_LIKE_SPLIT.fullmatch(folder.name.lower())[1]]
+            advice.append(f"rename {folder.name} to {split}")
+    for folder in others:
+        if _holds_only_folders(folder):
+            advice.append(f"move the classes in {folder.name} into the splits, or {folder.name} away")
+        else:
+            advice.append(f"move {folder.name} away, as images without a class are of no use here")
+    names, rest = [folder.name for folder in divided], [folder.name for folder in others]
+    also = f" but also holds {rest}" if rest else ", which are not all names of splits (train, validation, test)"
+    return f"{base} is divided into {names}{also}. To use it: {'; '.join(advice)}."
 
 
 def _files_below(class_dir: Path, root: Path, split: str) -> Iterator[SourceFile]:

@@ -1,12 +1,15 @@
 """Near-duplicates on two sides of a split, counted anew from the stored images."""
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memevit import pixels
-from memevit.data import duplicates, hashes, workers
+from memevit import decoding, pixels
+from memevit.data import duplicates, hashes, keypoints
+from memevit.data.duplicates import SAME, TEMPLATE
+from memevit.data.ingest import Scan
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,22 @@ def find(dataset_dir: Path, files_by_split: Mapping[str, Sequence[str]], *, n_pr
     """
     files = [file for own in files_by_split.values() for file in own]
     splits = [split for split, own in files_by_split.items() for _ in own]
-    codes_of = functools.partial(_codes, dataset_dir=dataset_dir)
-    codes = list(workers.map_ordered(codes_of, files, n_processes=n_processes, description="Leaks: hashing"))
-    proposed, _ = hashes.candidate_pairs(codes)
-    across = [(a, b) for a, b in proposed.tolist() if splits[a] != splits[b]]
-    compare = functools.partial(duplicates.compare_files, staging_dir=dataset_dir)
-    names = [(files[a], files[b]) for a, b in across]
-    verdicts = workers.map_ordered(compare, names, n_processes=n_processes, description="Leaks: comparing", unit="pair")
+    scan = functools.partial(_scan, dataset_dir=dataset_dir)
+    scans = list(decoding.map_ordered(scan, files, n_processes=n_processes, description="Looking for leaks"))
+    found = duplicates.relate(scans, dataset_dir, n_processes=n_processes)
     return [
-        Leak(files[a], splits[a], files[b], splits[b], verdict)
-        for (a, b), verdict in zip(across, verdicts, strict=True)
-        if verdict
+        Leak(files[a], splits[a], files[b], splits[b], SAME if found.same[a] == found.same[b] else TEMPLATE)
+        for a, b in found.pairs
+        if splits[a] != splits[b]
     ]
 
 
-def _codes(file: str, *, dataset_dir: Path) -> tuple[int, ...]:
-    try:
-        return hashes.codes(pixels.load_image(dataset_dir / file))
-    except pixels.UnreadableImageError:
-        return ()
+def _scan(file: str, *, dataset_dir: Path) -> Scan:
+    image = pixels.load_image(dataset_dir / file)
+    return Scan(
+        file,
+        stored=file,
+        pixel_digest=hashlib.sha256(b"%dx%d" % image.size + image.tobytes()).digest(),
+        codes=hashes.codes(image),
+        features=keypoints.describe(image),
+    )

@@ -13,6 +13,7 @@ from memevit.data import (
     contact_sheet,
     corrections,
     dataset,
+    dataset_card,
     duplicates,
     imagefolder,
     ingest,
@@ -27,7 +28,7 @@ from memevit.data.sources import Source
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2  # Raise it when the same source and settings give other files than before.
+_VERSION = 3  # Raise it when the same source and settings give other files than before.
 _BYTES_PER_PIXEL = 0.6  # Of a stored JPEG, quality 95, generously.
 _GROWTH = 3  # Of a small picture that is stored anew without loss, likewise.
 _BLOCK_BYTES = 4096  # What even the smallest file takes from the disk.
@@ -36,15 +37,24 @@ _SHEET_QUALITY = 85
 
 @dataclass(frozen=True)
 class Settings:
-    """What, besides the source, decides the dataset; saved in prep.json."""
+    """What, besides the source, decides the dataset; saved in prep.json.
+
+    `title`, `description`, `tags`, `source_url`, `citation` and `license` are words for the dataset card.
+    """
 
     max_side: int = 512
     max_reject_fraction: float = 0.2
     conflicts: str = "drop"
     license: str | None = None
+    title: str | None = None
+    description: str | None = None
+    tags: list[str] | None = None
+    source_url: str | None = None
+    citation: str | None = None
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     split_by: str = "group"
+    resplit: bool = False
     group_column: str | None = None
     folds: int | None = None
     seed: int = 0
@@ -87,6 +97,10 @@ def prepare(
         imagefolder.require_apart(source.root, folder)
     found = layout.read(source.root)
     metadata_csv.join(found.around, found.files)
+    if settings.resplit:
+        for file in found.files:
+            file.split = ""
+    layout.require_classes_in_splits(found.files)
     orders = corrections.read(corrections_path) if corrections_path else []
     parameters = dataclasses.asdict(settings) | {
         "version": _VERSION,
@@ -135,10 +149,10 @@ def _build(
     seen, seen_found = [scans[p] for p in usable], [found[p] for p in usable]
     relations = duplicates.relate(seen, staging_dir, n_processes=n_processes)
     for scan in seen:
-        scan.codes = ()  # Done with, and they take as much room as all the rest of it.
+        scan.codes, scan.features = (), b""  # Done with, and they take as much room as all the rest of it.
     keys = conflicts.group_keys(seen, seen_found, relations, settings.group_column)
     without_orders = conflicts.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
-    split_of, moved = _split(seen, seen_found, without_orders, keys, settings)
+    split_of, moved, made_by = _split(seen, seen_found, without_orders, keys, settings)
     fold_of = _fold(seen, seen_found, without_orders, keys, settings)
     matched = corrections.match(orders, seen, seen_found)
     decisions = conflicts.decide(seen, seen_found, relations, matched, conflicts=settings.conflicts)
@@ -152,6 +166,7 @@ def _build(
         relations,
         moved,
         conflicting,
+        split_made_by=made_by,
         settings=dataclasses.asdict(settings) | {"n_corrections": len(orders)},
         fingerprint=imagefolder.fingerprint(layout_found, [scan.sha256 for scan in scans], parameters),
         source=source.description,
@@ -161,7 +176,7 @@ def _build(
     picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, all_rows)
-    files.write_text(build_dir / imagefolder.CARD_FILE, summary.card(prep, license_id=settings.license))
+    files.write_text(build_dir / imagefolder.CARD_FILE, dataset_card.render(prep))
     files.write_text(build_dir / dataset.PREP_FILE, json.dumps(prep, indent=2, ensure_ascii=False) + "\n")
     imagefolder.require_whole(build_dir)
     return prep
@@ -169,13 +184,22 @@ def _build(
 
 def _split(
     seen: list[Scan], found: list[SourceFile], decisions: list[conflicts.Decision], keys: list[str], settings: Settings
-) -> tuple[dict[str, str], list[int]]:
-    """The split of every group, and the pictures that this moves out of the split the source gave them."""
+) -> tuple[dict[str, str], list[int], dict[str, str]]:
+    """The split of every group, the images that this moves out of the split the source gave them, and who made which.
+
+    Who made a split: "source", or "seed" or "time" for those that are made here.
+    """
+    own = "time" if settings.split_by == "time" else "seed"
     fixed, moved = conflicts.source_splits(found, keys)
     open_splits = [split for split in manifest.SPLITS if split not in fixed.values()]
     if set(fixed.values()) <= {"train"}:
-        fixed, moved, open_splits = {}, [], list(manifest.SPLITS)
-    elif open_splits:  # What the source lacks is taken out of its train.
+        if moved:
+            logger.warning("All groups of the source's other splits are in its train, too: new splits are made.")
+        fixed, open_splits = {}, list(manifest.SPLITS)
+        made_by = dict.fromkeys(manifest.SPLITS, own)
+    else:
+        made_by = {split: own if split in open_splits else "source" for split in manifest.SPLITS}
+    if fixed and open_splits:  # What the source lacks is taken out of its train.
         fixed = {key: split for key, split in fixed.items() if split != "train"}
         open_splits = ["train", *(split for split in open_splits if split != "train")]
     fixed |= conflicts.train_only_groups(decisions, keys)
@@ -183,7 +207,7 @@ def _split(
     fractions = {split: settings.fractions[split] / total for split in open_splits}
     by_time = settings.split_by == "time"
     groups = conflicts.groups_to_place(seen, found, decisions, keys, fixed=fixed, by_time=by_time)
-    return splits.assign(groups, fractions, seed=settings.seed, by_time=by_time), moved
+    return splits.assign(groups, fractions, seed=settings.seed, by_time=by_time), moved, made_by
 
 
 def _fold(

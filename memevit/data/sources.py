@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder, a zip, Kaggle or the built-in sample."""
+"""Where images come from: a folder, a zip, Kaggle, the Hugging Face Hub or the built-in sample."""
 
 import contextlib
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from memevit.data import archives, imagefolder, kaggle, sample
+from memevit.data import archives, hub_source, imagefolder, kaggle, sample
 from memevit.errors import UserError
 from memevit.files import explained_disk_errors, partial_of
 
@@ -22,13 +22,25 @@ class Source:
 
 
 @contextlib.contextmanager
-def opened(source: str, output_dir: Path) -> Iterator[Source]:
+def opened(
+    source: str,
+    output_dir: Path,
+    *,
+    zip_encoding: str | None = None,
+    config_name: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Iterator[Source]:
     """Make `source` available as a folder for as long as the context lasts.
 
     Args:
-        source: `kaggle:OWNER/SLUG`, a zip file, a folder, or `sample`.
-        output_dir: the dataset folder to be; the sample is drawn beside it, a zip is unpacked beside it and removed
-            afterwards.
+        source: `kaggle:OWNER/SLUG`, `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION`, a zip file, a folder, or `sample`.
+        output_dir: the dataset folder to be. The sample is drawn beside it; so is a zip unpacked, and a dataset of the
+            Hub written, to be removed afterwards.
+        zip_encoding: of names in a zip that are not UTF-8.
+        config_name: configuration of a dataset of the Hub.
+        image_column: its column of images.
+        label_column: its column of labels.
 
     Raises:
         UserError: there is nothing at `source`, or it can't be fetched or unpacked.
@@ -38,16 +50,28 @@ def opened(source: str, output_dir: Path) -> Iterator[Source]:
         yield Source(drawn_sample(output_dir) / "doom-crossing", "sample")
     elif source.startswith(KAGGLE_PREFIX):
         yield Source(kaggle.download(source.removeprefix(KAGGLE_PREFIX)), source)
+    elif source.startswith(hub_source.PREFIX):
+        with _temporary_folder(output_dir, "downloaded") as folder:
+            read = hub_source.write_folders(
+                source.removeprefix(hub_source.PREFIX),
+                folder,
+                config_name=config_name,
+                image_column=image_column,
+                label_column=label_column,
+            )
+            yield Source(folder, f"{hub_source.PREFIX}{read}")
     elif path.is_dir():
         yield Source(path, "folder")
     elif path.is_file():
         for folder in (output_dir, partial_of(output_dir)):  # Both are replaced.
             imagefolder.require_apart(path, folder)
-        with _unpacked(path, output_dir) as root:
-            yield Source(root, "zip")
+        with _temporary_folder(output_dir, "unpacked") as folder:
+            archives.extract_zip(path, folder, encoding=zip_encoding)
+            yield Source(folder, "zip")
     else:
         raise UserError(
-            f"--source {source} is neither a folder nor a zip file, nor `sample` nor kaggle:OWNER/SLUG. Check the path."
+            f"--source {source} is neither a folder nor a zip file, nor `sample`, kaggle:OWNER/SLUG or hub:OWNER/NAME. "
+            "Check the path."
         )
 
 
@@ -66,12 +90,12 @@ def drawn_sample(output_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _unpacked(zip_path: Path, output_dir: Path) -> Iterator[Path]:
-    folder = output_dir.with_name(f".{output_dir.name}.unpacked")  # One name, so that a killed run's files go away.
+def _temporary_folder(output_dir: Path, purpose: str) -> Iterator[Path]:
+    """A name beside `output_dir`, always the same, so that what a killed run left goes away; removed at the end."""
+    folder = output_dir.with_name(f".{output_dir.name}.{purpose}")
     with explained_disk_errors(output_dir.parent):
         archives.remove_tree(folder)
         try:
-            archives.extract_zip(zip_path, folder)
             yield folder
         finally:
             archives.remove_tree(folder)

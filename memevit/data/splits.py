@@ -1,4 +1,4 @@
-"""Which group of pictures goes to which split, stratified by class and independent of file order."""
+"""Which group of images goes to which split, stratified by class and independent of file order."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -12,7 +12,7 @@ from memevit.errors import UserError
 class Group:
     """Pictures that stay together.
 
-    `key` depends on their content alone, `counts` is the number of pictures per class, `time` that of the newest one
+    `key` depends on their content alone, `counts` is the number of images per class, `time` that of the newest one
     (seconds since 1970), and `fixed` the split that the source or a policy gave them.
     """
 
@@ -28,13 +28,13 @@ def assign(
     """The split (or fold) of every group, by its key.
 
     Groups with a `fixed` split keep it; the others are divided so that every class comes as close to `fractions` as its
-    groups allow, and every class is in every split.
+    groups allow, and every class is in every split. Groups without images that count go to the first split.
 
     Args:
         groups: all groups, in any order.
         fractions: share of each split, in order from oldest to newest; they sum to 1.
         seed: shuffles groups of equal size.
-        by_time: oldest groups to the first split, newest to the last, instead of by chance.
+        by_time: oldest groups to the first split, newest to the last, instead of at random.
         parts: what the error message calls them.
 
     Raises:
@@ -42,6 +42,9 @@ def assign(
     """
     free = sorted((group for group in groups if not group.fixed), key=lambda group: _shuffled(seed, group.key))
     placed = {group.key: group.fixed for group in groups if group.fixed}
+    first = next(iter(fractions), "")
+    placed |= {group.key: first for group in free if not group.counts}
+    free = [group for group in free if group.counts]
     _require_enough(groups, list(fractions), parts)
     if by_time:
         placed |= _by_time(free, fractions)
@@ -66,12 +69,12 @@ def _by_class(groups: Iterable[Group]) -> dict[str, list[Group]]:
 def _require_enough(groups: list[Group], splits: list[str], parts: str) -> None:
     for class_name, own in _by_class(groups).items():
         n_needed = len(set(splits) | {group.fixed for group in own if group.fixed})
-        n_pictures = sum(group.counts[class_name] for group in own)
+        n_images = sum(group.counts[class_name] for group in own)
         if len(own) < n_needed:
             raise UserError(
-                f"Class {class_name!r} has too few different pictures (usable: {n_pictures}, independent groups: "
-                f"{len(own)}); {len(splits)} {parts} need at least {n_needed} groups (pictures that are no reposts of "
-                "each other). Add pictures or remove the class."
+                f"Class {class_name!r} has too few different images (usable: {n_images}, independent groups: "
+                f"{len(own)}); {len(splits)} {parts} need at least {n_needed} groups (images that are no reposts of "
+                "each other). Add images or remove the class."
             )
 
 
@@ -112,7 +115,7 @@ def _balanced(
 
 
 def _by_time(free: list[Group], fractions: dict[str, float]) -> dict[str, str]:
-    """Cut each class at the same shares of its pictures in order of time; a group counts with its largest class."""
+    """Cut each class at the same shares of its images in order of time; a group counts with its largest class."""
     placed = {}
     by_class: dict[str, list[Group]] = {}
     for group in free:

@@ -24,14 +24,14 @@ class _ClassMetric(evaluate.Metric):
 
 
 class Accuracy(_ClassMetric):
-    """Share of pictures whose most probable class is the true one."""
+    """Share of images whose most probable class is the true one."""
 
     def _compute(self, predictions: list[int], references: list[int], labels: list[int]) -> dict[str, float]:
         return {"accuracy": float(sklearn.metrics.accuracy_score(references, predictions))}
 
 
 class BalancedAccuracy(_ClassMetric):
-    """Mean recall of the classes that occur: each class counts the same, however many pictures it has."""
+    """Mean recall of the classes that occur: each class counts the same, however many images it has."""
 
     def _compute(self, predictions: list[int], references: list[int], labels: list[int]) -> dict[str, float]:
         present = sorted(set(references))
@@ -48,7 +48,7 @@ class MacroF1(_ClassMetric):
 
 
 class PerClass(_ClassMetric):
-    """Precision, recall, F1 and number of pictures of each class."""
+    """Precision, recall, F1 and number of images of each class."""
 
     def _compute(self, predictions: list[int], references: list[int], labels: list[int]) -> dict[str, list]:
         precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(

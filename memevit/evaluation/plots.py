@@ -1,27 +1,43 @@
-"""Losses and accuracy over the steps, as a picture."""
+"""Figures of a model folder: learning curves and confusion matrix, the same bytes for the same numbers."""
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from memevit import files
+from memevit import escape, files
+from memevit.results import CONFUSION_FILE, CURVES_FILE
 
-CURVES_FILE = "learning_curves.png"
+MAX_LABELLED_CLASSES = 40
+MAX_NUMBERED_CLASSES = 15
 DPI = 100
+_MAX_LABEL_LETTERS = 40
 
 
-def draw(model_dir: Path, history: Sequence[dict[str, float]], *, best_step: int) -> None:
-    """Write learning_curves.png, see `curves_png`."""
-    files.write_bytes(model_dir / CURVES_FILE, curves_png(history, best_step=best_step))
+def figures(found: Mapping[str, Any]) -> dict[str, bytes]:
+    """The figures of a model card by file name, drawn from the content of results.json."""
+    drawn = {}
+    if history := found.get("history"):
+        drawn[CURVES_FILE] = curves_png(history, best_step=(found.get("training") or {}).get("best_step"))
+    if confusion := found.get("confusion_matrix"):
+        drawn[CONFUSION_FILE] = confusion_png(confusion)
+    return drawn
 
 
-def curves_png(history: Sequence[dict[str, float]], *, best_step: int) -> bytes:
+def draw_figures(model_dir: Path, found: Mapping[str, Any]) -> None:
+    """Write the figures of a model card into `model_dir`, see `figures`."""
+    for name, content in figures(found).items():
+        files.write_bytes(model_dir / name, content)
+
+
+def curves_png(history: Sequence[dict[str, float]], *, best_step: int | None) -> bytes:
     """A PNG with the losses on the left, accuracy and learning rate on the right, and a line at the chosen checkpoint.
 
     Args:
         history: the section of results.json: rows with `step` and some of `train_loss`, `eval_loss`, `eval_accuracy`,
             `eval_macro_f1` and `learning_rate`.
-        best_step: step of the checkpoint that became the model.
+        best_step: step of the checkpoint that became the model, if it is known.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -40,12 +56,54 @@ def curves_png(history: Sequence[dict[str, float]], *, best_step: int) -> bytes:
     right.set_zorder(rate.get_zorder() + 1)  # With its legend in front of the line of the rate.
     right.patch.set_visible(False)
     for axes in (left, right):
-        axes.axvline(best_step, color="black", linestyle=":", linewidth=1, label=f"chosen: step {best_step}")
+        if best_step is not None:
+            axes.axvline(best_step, color="black", linestyle=":", linewidth=1, label=f"chosen: step {best_step}")
         axes.grid(alpha=0.3)
         axes.legend(loc="best" if axes is left else "lower right")
     content = io.BytesIO()
     canvas.print_png(content, metadata={"Software": None})
     return content.getvalue()
+
+
+def confusion_png(confusion: dict[str, Any]) -> bytes:
+    """A PNG with true classes in rows, predicted classes in columns, coloured by the share of the row.
+
+    Args:
+        confusion: `class_names`, `counts` [C, C] and `split`, as in results.json.
+    """
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [_label(name) for name in confusion["class_names"]]
+    counts = np.asarray(confusion["counts"], dtype=float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(12.0, 3.0 + 0.45 * len(names))
+    picture = Figure(figsize=(side + 1, side), layout="constrained", dpi=DPI)
+    canvas = FigureCanvasAgg(picture)
+    axes = picture.add_subplot()
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    picture.colorbar(drawn, ax=axes, label="share of the true class")
+    axes.set(xlabel="predicted", ylabel="true", title=f"{confusion['split'].capitalize()} images")
+    if len(names) <= MAX_LABELLED_CLASSES:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+    if len(names) <= MAX_NUMBERED_CLASSES:
+        for row, column in np.ndindex(counts.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=colour)
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Scripts that the font lacks are drawn as boxes.
+        canvas.print_png(content, metadata={"Software": None})
+    return content.getvalue()
+
+
+def _label(class_name: str) -> str:
+    """A class name as plain text on one short line: matplotlib reads `$` as the start of a formula."""
+    flat = escape.terminal(class_name)
+    short = flat if len(flat) <= _MAX_LABEL_LETTERS else f"{flat[: _MAX_LABEL_LETTERS - 1]}…"
+    return short.replace("$", r"\$")
 
 
 def _draw(axes, history: Sequence[dict[str, float]], titles: dict[str, str], **style: object) -> None:

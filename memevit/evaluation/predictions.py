@@ -1,4 +1,4 @@
-"""predictions.csv: what the model said about every validation and test picture."""
+"""predictions.csv: what the model said about every validation and test image."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.special
 
 from memevit import files
 from memevit.errors import UserError
@@ -16,7 +17,7 @@ _PROBABILITY = "p_"
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities for the pictures of some splits.
+    """Probabilities for the images of some splits.
 
     `probabilities` is [n, C] with rows that sum to 1, `labels` [n] true class ids, `splits` and `paths` have n entries.
     """
@@ -40,12 +41,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
         >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
         [[0.5, 0.5], [1.0, 0.0]]
     """
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return scipy.special.softmax(logits.astype(np.float64), axis=1)
 
 
 def concatenate(parts: list[Predictions]) -> Predictions:
-    """All pictures of `parts`, which know the same classes, one after the other."""
+    """All images of `parts`, which know the same classes, one after the other."""
     return Predictions(
         class_names=parts[0].class_names,
         paths=[path for part in parts for path in part.paths],

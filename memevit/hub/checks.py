@@ -1,8 +1,9 @@
-"""What must hold of the assembled folder before anything of it leaves this machine."""
+"""Checks of a model page: of the assembled folder before anything is sent, and of what comes back from the Hub."""
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,15 +13,17 @@ from huggingface_hub import ModelCard
 
 from memevit import files, results
 from memevit.errors import UserError
-from memevit.hub import assemble, figure, leak_scan, model_page
+from memevit.hub import leak_scan, model_page, retry
+from memevit.hub.remote import Hub, Published, Repository
+from memevit.results import CARD_FILE
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # Between two ways to the same probability on one machine.
 RECORD_TOLERANCE = 0.02  # Between this machine and the one that wrote predictions.csv.
 RECORD_TOLERANCE_HALF_PRECISION = 0.1
-N_DRAWN_PICTURES = 12
-MAX_TEST_PICTURES = 100
+N_DRAWN_IMAGES = 12
+MAX_TEST_IMAGES = 100
 _MAX_LISTED = 5
 
 
@@ -33,7 +36,7 @@ class Classified(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the local model says: `paths` of pictures, `class_names`, and `probabilities` [n, C] in their order."""
+    """What the local model says: `paths` of images, `class_names`, and `probabilities` [n, C] in their order."""
 
     paths: list[Path]
     class_names: list[str]
@@ -46,21 +49,20 @@ class Reference:
         return cls([one.path for one in known], class_names, np.asarray([one.probabilities for one in known]))
 
 
-def check(folder: Path, reference: Reference) -> None:
-    """Look at everything that can be wrong with the page in `folder`, and tell it all at once.
+def check(folder: Path, reference: Reference, *, images: Mapping[str, str] | None = None) -> None:
+    """Check everything that can be wrong with the page in `folder`, and report all of it at once.
 
     Args:
-        folder: what `assemble` wrote.
-        reference: what the local model says about some pictures.
+        folder: what `model_page.assemble` wrote.
+        reference: what the local model says about some images.
+        images: SHA-256 by path of the images that belong there.
 
     Raises:
         UserError: something is wrong; nothing has been sent.
     """
-    known = folder / figure.CONFUSION_FILE
-    known_pictures = {figure.CONFUSION_FILE: files.sha256_of(known)} if known.is_file() else {}
-    found = leak_scan.findings(folder, known_pictures=known_pictures)
+    found = leak_scan.findings(folder, known_images=images)
     found += _config_faults(folder)
-    found += _card_faults((folder / model_page.CARD_FILE).read_text(encoding="utf-8"))
+    found += _card_faults((folder / CARD_FILE).read_text(encoding="utf-8"))
     refuse(found, folder.name)
     problem = difference(str(folder), reference)
     refuse([problem] if problem else [], folder.name)
@@ -79,10 +81,10 @@ def refuse(found: Sequence[str], what: str) -> None:
 
 
 def _config_faults(folder: Path) -> Iterator[str]:
-    config = _json(folder / assemble.CONFIG_FILE)
-    if not any((folder / name).is_file() for name in assemble.PROCESSOR_FILES):
-        yield f"the image processor ({assemble.PROCESSOR_FILES[0]}) is missing"
-    if not any(assemble.WEIGHTS.fullmatch(path.name) for path in folder.iterdir()):
+    config = _json(folder / model_page.CONFIG_FILE)
+    if not any((folder / name).is_file() for name in model_page.PROCESSOR_FILES):
+        yield f"the image processor ({model_page.PROCESSOR_FILES[0]}) is missing"
+    if not any(model_page.WEIGHTS.fullmatch(path.name) for path in folder.iterdir()):
         yield "the weights (model.safetensors) are missing"
     if not any("ImageClassification" in name for name in config.get("architectures") or []):
         yield f"config.json names no image classification model, but {config.get('architectures')}"
@@ -118,14 +120,14 @@ def _card_faults(text: str) -> Iterator[str]:
     try:
         data = ModelCard(text).data.to_dict()
     except Exception as error:  # Whatever a YAML reader may say.
-        yield f"the front matter of {model_page.CARD_FILE} can't be read ({error})"
+        yield f"the front matter of {CARD_FILE} can't be read ({error})"
         return
     for key, expected in (("pipeline_tag", model_page.PIPELINE_TAG), ("library_name", model_page.LIBRARY)):
         if data.get(key) != expected:
-            yield f"{key} in {model_page.CARD_FILE} is {data.get(key)!r}, expected {expected!r}"
+            yield f"{key} in {CARD_FILE} is {data.get(key)!r}, expected {expected!r}"
     for key in ("license", "tags", "model-index"):
         if not data.get(key):
-            yield f"{key} is missing in {model_page.CARD_FILE}"
+            yield f"{key} is missing in {CARD_FILE}"
 
 
 def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str], **options: Any) -> np.ndarray:
@@ -140,7 +142,9 @@ def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str],
         classifier = pipeline("image-classification", model=model, device="cpu", **options)
         answers = classifier([str(path) for path in paths], top_k=len(class_names))
     except Exception as error:  # Transformers raises anything, from OSError to KeyError.
-        raise UserError(f'pipeline("image-classification") can\'t use {Path(model).name}: {error}') from error
+        raise UserError(
+            f'pipeline("image-classification") can\'t use {Path(model).name}: {retry.brief(str(error))}'
+        ) from error
     rows = []
     for answer in answers:
         by_name = {one["label"]: one["score"] for one in answer}
@@ -169,11 +173,11 @@ def difference(model: str, reference: Reference, **options: Any) -> str:
     is_clear = ordered[:, -1] - ordered[:, -2] > 2 * TOLERANCE
     if (own.argmax(axis=1) != reference.probabilities.argmax(axis=1))[is_clear].any():
         return "loaded back it gives other classes than the local model"
-    logger.info("Loaded back, the model says the same about %d pictures (largest difference %.1g)", len(own), largest)
+    logger.info("Loaded back, the model says the same about %d images (largest difference %.1g)", len(own), largest)
     return ""
 
 
-def some_of(paths: Sequence[Path], *, n: int = MAX_TEST_PICTURES) -> list[Path]:
+def some_of(paths: Sequence[Path], *, n: int = MAX_TEST_IMAGES) -> list[Path]:
     """`n` of `paths`, evenly spread, or all where there are fewer.
 
     Example:
@@ -183,8 +187,8 @@ def some_of(paths: Sequence[Path], *, n: int = MAX_TEST_PICTURES) -> list[Path]:
     return [paths[position * len(paths) // n] for position in range(n)] if len(paths) > n else list(paths)
 
 
-def drawn_pictures(folder: Path, *, n: int = N_DRAWN_PICTURES) -> list[Path]:
-    """Draw `n` pictures of many colours and sizes into `folder`, for a check without the test pictures."""
+def drawn_images(folder: Path, *, n: int = N_DRAWN_IMAGES) -> list[Path]:
+    """Draw `n` images of many colours and sizes into `folder`, for a check without the test images."""
     from PIL import Image
 
     paths = []
@@ -228,3 +232,50 @@ def agrees_with_record(
                 f"{model_dir / results.PREDICTIONS_FILE} gives {path.name} other probabilities than the model, by "
                 f"{largest:.2g}: the numbers on the card are not about these weights. Run finetune_vit.py again."
             )
+
+
+def load_back(
+    hub: Hub, repo: Repository, published: Published, contents: Mapping[str, Path], reference: Reference
+) -> None:
+    """Fetch a published model as a stranger does, with an empty cache, and compare it with the local one.
+
+    Args:
+        hub: where from.
+        repo: of the model.
+        published: the version to fetch.
+        contents: the files that were sent, by path.
+        reference: what the local model says about some images.
+
+    Raises:
+        UserError: it can't be fetched, or something else comes back.
+    """
+    with tempfile.TemporaryDirectory() as cache_dir:
+        sizes = {path: file.stat().st_size for path, file in contents.items()}
+        snapshot = hub.fetch(repo, published.commit, sizes, cache_dir)
+        fetched = {path: snapshot / path for path in contents}
+        damaged = [
+            path
+            for path, file in fetched.items()
+            if not file.is_file() or files.sha256_of(file) != files.sha256_of(contents[path])
+        ]
+        problem = f"other bytes came back in {', '.join(damaged)}" if damaged else ""
+        problem = problem or hub.patience.call(
+            f"loading {repo.repo_id} by its name", lambda: _difference(hub, repo, published, reference, cache_dir)
+        )
+    if problem:
+        raise UserError(
+            f"{repo.repo_id} was sent, but differs from the local model: {problem}. The version {published.commit} "
+            "has no tag; don't use it, and run the command again."
+        )
+
+
+def _difference(hub: Hub, repo: Repository, published: Published, reference: Reference, cache_dir: str) -> str:
+    """See `difference`; a connection that breaks comes out as it is, so that it can be tried again."""
+    options = {"revision": published.commit, "token": hub.token, "model_kwargs": {"cache_dir": cache_dir}}
+    try:
+        return difference(repo.repo_id, reference, **options)
+    except UserError as error:
+        cause = error.__cause__
+        if cause is None or not retry.is_transient(cause):
+            raise
+    raise cause  # Not from within the handler, which would cut off what it came from.

@@ -1,4 +1,4 @@
-"""A look into every file before it goes up: no pickle, no secret, no picture, no path of this machine."""
+"""Scan every file before it is published: for pickles, secrets, images and paths of this machine."""
 
 import contextlib
 import getpass
@@ -15,10 +15,10 @@ import numpy as np
 
 from memevit import files
 
-# Signatures of picture formats that are long enough not to turn up in weights by chance.
-_PICTURE_INSIDE = re.compile(rb"\xff\xd8\xff\xe0\x00\x10JFIF\x00|\x89PNG\r\n\x1a\n|GIF8[79]a|ftyp(?:avif|heic|mif1)")
-_PICTURE_STARTS = (b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x01\x00", b"8BPS", b"\x00\x00\x00\x0cjP")
-_PICTURE_IN_TEXT = re.compile(
+# Signatures of image formats that are long enough not to turn up in weights by chance.
+_IMAGE_INSIDE = re.compile(rb"\xff\xd8\xff\xe0\x00\x10JFIF\x00|\x89PNG\r\n\x1a\n|GIF8[79]a|ftyp(?:avif|heic|mif1)")
+_IMAGE_STARTS = (b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x01\x00", b"8BPS", b"\x00\x00\x00\x0cjP")
+_IMAGE_IN_TEXT = re.compile(
     rb"data:image/[a-z+.-]+;base64,[A-Za-z0-9+/]{40}|[\"'=,\s](/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{40})"
 )
 _PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".dill", ".npy", ".npz"})
@@ -37,7 +37,7 @@ _SECRETS = {
     "an authorization header": rb"[Aa]uthorization[\"']?\s*[:=]\s*[\"']?(?:Bearer|Basic)\s+[A-Za-z0-9+/=_.-]{16,}",
 }
 _SECRET_PATTERNS = {name: re.compile(pattern) for name, pattern in _SECRETS.items()}
-_PICTURE = "is or holds a picture"
+_IMAGE = "is or holds an image"
 _IS_TEXT = np.isin(np.arange(256), [*range(0x20, 0x7F), *b"\t\n\r"])
 _WINDOW_BYTES, _OVERLAP_BYTES = 1 << 24, 1 << 9
 _MIN_TEXT_BYTES = 8  # As short as the token of this machine may be; weights hold few runs of so many letters.
@@ -52,7 +52,7 @@ _SAFETENSORS_MAX_HEADER_BYTES = 100_000_000
 
 
 def findings(
-    folder: Path, *, known_pictures: Mapping[str, str] | None = None, may_hold_pictures: bool = False
+    folder: Path, *, known_images: Mapping[str, str] | None = None, may_hold_images: bool = False
 ) -> list[str]:
     """What must not be published of `folder`, a line each; empty when all is well.
 
@@ -60,16 +60,16 @@ def findings(
 
     Args:
         folder: everything in it is looked at.
-        known_pictures: SHA-256 of the pictures that belong there, by path relative to `folder`.
-        may_hold_pictures: pictures are what the folder is for, as in a dataset.
+        known_images: SHA-256 of the images that belong there, by path relative to `folder`.
+        may_hold_images: images are what the folder is for, as in a dataset.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     named = {path.relative_to(folder).as_posix(): path for path in paths}
-    return findings_in(named, known_pictures=known_pictures, may_hold_pictures=may_hold_pictures)
+    return findings_in(named, known_images=known_images, may_hold_images=may_hold_images)
 
 
 def findings_in(
-    paths: Mapping[str, Path], *, known_pictures: Mapping[str, str] | None = None, may_hold_pictures: bool = False
+    paths: Mapping[str, Path], *, known_images: Mapping[str, str] | None = None, may_hold_images: bool = False
 ) -> list[str]:
     """See `findings`; `paths` are the files by the name that they will have."""
     secrets, machine_paths = _own_secrets(), _path_pattern()
@@ -78,13 +78,13 @@ def findings_in(
         if path.is_symlink():
             found.append(f"{name} is a link")
             continue
-        allows_picture = may_hold_pictures or (known_pictures or {}).get(name) == files.sha256_of(path)
-        found += [f"{name} {what}" for what in _in_file(path, secrets, machine_paths, allows_picture=allows_picture)]
+        allows_image = may_hold_images or (known_images or {}).get(name) == files.sha256_of(path)
+        found += [f"{name} {what}" for what in _in_file(path, secrets, machine_paths, allows_image=allows_image)]
     return found
 
 
 def _in_file(
-    path: Path, secrets: Sequence[bytes], machine_paths: re.Pattern[bytes], *, allows_picture: bool
+    path: Path, secrets: Sequence[bytes], machine_paths: re.Pattern[bytes], *, allows_image: bool
 ) -> Iterator[str]:
     if path.stat().st_size == 0:
         return
@@ -93,10 +93,10 @@ def _in_file(
         if path.suffix == ".safetensors":
             yield from _safetensors_faults(content)
         found = _held(content, secrets)
-        if allows_picture:
-            found.discard(_PICTURE)
-        elif _starts_as_picture(content):
-            found.add(_PICTURE)
+        if allows_image:
+            found.discard(_IMAGE)
+        elif _starts_as_image(content):
+            found.add(_IMAGE)
         yield from sorted(found)
         readable = _readable_part(path, content)
         if match := machine_paths.search(readable):
@@ -145,19 +145,19 @@ def _safetensors_header(content: mmap.mmap) -> bytes | None:
         return None
 
 
-def _starts_as_picture(content: mmap.mmap) -> bool:
+def _starts_as_image(content: mmap.mmap) -> bool:
     start = content[:16]
-    return start.startswith(_PICTURE_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+    return start.startswith(_IMAGE_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
 def _held(content: mmap.mmap, secrets: Sequence[bytes]) -> set[str]:
-    """What of pictures and secrets is anywhere in `content`."""
+    """What of images and secrets is anywhere in `content`."""
     found = set()
     for start in range(0, len(content), _WINDOW_BYTES):
         window = content[max(0, start - _OVERLAP_BYTES) : start + _WINDOW_BYTES]
         text = _text_in(window)
-        if _PICTURE_INSIDE.search(window) or _PICTURE_IN_TEXT.search(text):
-            found.add(_PICTURE)
+        if _IMAGE_INSIDE.search(window) or _IMAGE_IN_TEXT.search(text):
+            found.add(_IMAGE)
         found |= {f"holds {what}" for what, pattern in _SECRET_PATTERNS.items() if pattern.search(text)}
         if any(secret in text for secret in secrets):
             found.add("holds the token of this machine")

@@ -1,23 +1,38 @@
-"""What is asked of the Hub, each request tried again where that helps, and looked after where its answer was lost."""
+"""Requests to the Hub: each is retried where that helps, and checked afterwards where its answer was lost."""
 
+import contextlib
+import hashlib
 import logging
 import re
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard, get_token
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    RepoCard,
+    constants,
+    get_token,
+    set_client_factory,
+    snapshot_download,
+)
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils._xet import abort_xet_session  # There is no public way to stop a transfer by Xet.
 
+from memevit import files
 from memevit.errors import UserError
 from memevit.hub import retry
-from memevit.hub.content import LocalFile, OnDemand
 
 RepoType = Literal["model", "dataset", "space"]
 MAIN = "main"
-TIMEOUT_S = 120.0  # Without a byte; the client itself would wait for ever.
+XET_TIMEOUT_S = 120.0  # For a transfer by Xet, which has no limit of its own, plus the time for its bytes.
+SLOWEST_BYTES_PER_S = 250_000
+MAX_CARD_BYTES = 1_000_000
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 _PULL_REQUEST = re.compile(r"refs/pr/(\d+)")
@@ -45,6 +60,30 @@ class Repository:
 
 
 @dataclass(frozen=True)
+class LocalFile:
+    """A file to publish, with the two checksums by which the Hub may know it."""
+
+    path: Path
+    size: int
+    sha256: str
+    git_sha1: str
+
+    @classmethod
+    def of(cls, path: Path) -> "LocalFile":
+        """Read `path` once for each checksum."""
+        size = path.stat().st_size
+        digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        with path.open("rb") as file:
+            while chunk := file.read(files.CHUNK_BYTES):
+                digest.update(chunk)
+        return cls(path, size, files.sha256_of(path), digest.hexdigest())
+
+    def is_same_as(self, remote: Any) -> bool:
+        """Whether `remote` (a `RepoFile`) has the same content."""
+        return remote.lfs.sha256 == self.sha256 if remote.lfs else remote.blob_id == self.git_sha1
+
+
+@dataclass(frozen=True)
 class Published:
     """What is on the Hub: the commit, where to ask for it, and whether this run has made it."""
 
@@ -59,6 +98,7 @@ class Hub:
 
     def __init__(self, patience: retry.Patience, token: str) -> None:
         self.patience, self.token = patience, token
+        self._by_xet = True  # Until it fails.
         self._api = HfApi(token=token)
         self.endpoint = self._api.endpoint
 
@@ -76,7 +116,7 @@ class Hub:
                 "https://huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."
             )
         _keep_signatures_out_of_the_log()
-        get_session().timeout = TIMEOUT_S
+        set_client_factory(retry.client_factory)
         hub = cls(patience or retry.DEFAULT, token)
         found = hub.patience.call("asking the Hub whose token this is", hub._api.whoami)
         access = (found.get("auth") or {}).get("accessToken") or {}
@@ -106,13 +146,13 @@ class Hub:
 
         return self.patience.call(f"looking for {repo.repo_id}", ask)
 
-    def create(self, repo: Repository, *, public: bool) -> None:
-        """Make a repository that is not there yet."""
+    def create(self, repo: Repository) -> None:
+        """Make a private repository that is not there yet."""
 
         def make() -> bool:
             sdk = {"space_sdk": "gradio"} if repo.repo_type == "space" else {}
             try:
-                self._api.create_repo(repo.repo_id, repo_type=repo.repo_type, private=not public, **sdk)
+                self._api.create_repo(repo.repo_id, repo_type=repo.repo_type, private=True, **sdk)
             except Exception as error:
                 if retry.status_of(error) != 409 or self.info(repo) is None:
                     raise
@@ -126,6 +166,15 @@ class Hub:
             f"making {repo.repo_id} public",
             lambda: self._api.update_repo_settings(repo.repo_id, repo_type=repo.repo_type, private=False),
         )
+
+    def require_branch_of_new(self, repo: Repository) -> None:
+        """Refuse a pull request of a repository that is not there.
+
+        Raises:
+            UserError: there can be no such pull request.
+        """
+        if _PULL_REQUEST.fullmatch(repo.revision):
+            raise UserError(f"{repo.repo_id} has no pull request {repo.revision}. Check --revision.")
 
     def require_branch(self, repo: Repository) -> None:
         """Make the branch from the default one if it is not there.
@@ -155,13 +204,41 @@ class Hub:
 
         return self.patience.call(f"listing the files of {repo.repo_id}", ask)
 
+    def card(self, repo: Repository, commit: str, entry: Any) -> str | None:
+        """The text of README.md at `commit`, None if it is too large for a card or no text.
+
+        Args:
+            repo: where it is.
+            commit: version of the repository.
+            entry: what `files` says about README.md.
+        """
+        if entry.size > MAX_CARD_BYTES:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.patience.call(
+                f"reading README.md of {repo.repo_id}",
+                lambda: self._api.hf_hub_download(
+                    repo.repo_id, entry.path, repo_type=repo.repo_type, revision=commit, cache_dir=folder
+                ),
+            )
+            try:
+                return Path(path).read_bytes().decode("utf-8")
+            except UnicodeDecodeError:
+                return None
+
     def tags(self, repo: Repository) -> dict[str, str]:
         """Commit by tag."""
-        refs = self.patience.call(
+        return {tag.name: tag.target_commit for tag in self._refs(repo).tags}
+
+    def branches(self, repo: Repository) -> set[str]:
+        """Names of the branches."""
+        return {branch.name for branch in self._refs(repo).branches}
+
+    def _refs(self, repo: Repository) -> Any:
+        return self.patience.call(
             f"listing the tags of {repo.repo_id}",
             lambda: self._api.list_repo_refs(repo.repo_id, repo_type=repo.repo_type),
         )
-        return {tag.name: tag.target_commit for tag in refs.tags}
 
     def pull_requests(self, repo: Repository) -> dict[str, str]:
         """Newest commit by `refs/pr/N`, the newest pull request first."""
@@ -205,15 +282,24 @@ class Hub:
         self.patience.call(f"setting the tag {name}", make, look=has_it)
 
     def check_card(self, repo: Repository, text: str) -> None:
-        """Let the Hub look at the front matter of a README.md before anything else is sent.
+        """Let the Hub check the front matter of a README.md before anything else is sent.
 
         Raises:
             UserError: the Hub refuses it.
         """
-        self.patience.call(
-            f"checking the front matter of README.md of {repo.repo_id}",
-            lambda: RepoCard(text).validate(repo_type=repo.repo_type),
-        )
+        card = RepoCard(text)
+        try:
+            self.patience.call(
+                f"checking the front matter of README.md of {repo.repo_id}",
+                lambda: card.validate(repo_type=repo.repo_type),
+            )
+        except UserError as error:
+            if "license" in str(error) and card.data.get("license"):
+                raise UserError(
+                    f"The Hub does not know the licence {card.data.get('license')!r} of the {repo.kind}. Give one of "
+                    "the identifiers at https://huggingface.co/docs/hub/repositories-licenses, or other."
+                ) from error
+            raise
 
     def commit(
         self,
@@ -258,22 +344,68 @@ class Hub:
     def _uploaded(self, changed: Mapping[str, LocalFile], where: dict[str, Any]) -> list[CommitOperationAdd]:
         """The additions of a commit, with the content of large files already sent: by Xet, else by plain LFS."""
 
-        def send(*, by_xet: bool) -> list[CommitOperationAdd]:
-            content = {path: file.path if by_xet else OnDemand(file.path) for path, file in changed.items()}
-            additions = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=own) for path, own in content.items()]
+        def send() -> list[CommitOperationAdd]:
+            additions = [
+                CommitOperationAdd(path_in_repo=path, path_or_fileobj=file.path) for path, file in changed.items()
+            ]
             self._api.preupload_lfs_files(additions=additions, free_memory=False, **where)
             return additions
 
-        def send_somehow() -> list[CommitOperationAdd]:
+        n_bytes = sum(file.size for file in changed.values())
+        return self.patience.call(
+            f"sending files to {where['repo_id']}", lambda: self._transferred("sending", send, n_bytes)
+        )
+
+    def fetch(self, repo: Repository, commit: str, n_bytes_by_path: Mapping[str, int], cache_dir: str) -> Path:
+        """Download files into an empty cache and return the folder that holds them.
+
+        Args:
+            repo: where from.
+            commit: version of the repository.
+            n_bytes_by_path: the files and their sizes.
+            cache_dir: a cache of the Hub client.
+        """
+
+        def download() -> str:
+            return snapshot_download(
+                repo.repo_id,
+                repo_type=repo.repo_type,
+                revision=commit,
+                cache_dir=cache_dir,
+                token=self.token,
+                allow_patterns=list(n_bytes_by_path),
+            )
+
+        n_bytes = sum(n_bytes_by_path.values())
+        return Path(
+            self.patience.call(
+                f"fetching {repo.repo_id} back", lambda: self._transferred("fetching", download, n_bytes)
+            )
+        )
+
+    def _transferred(self, doing: str, action: Callable[[], T], n_bytes: int) -> T:
+        """The value of `action`, which sends or fetches large files: by Xet in bounded time, else by plain HTTP."""
+        if self._by_xet and not constants.HF_HUB_DISABLE_XET:
             try:
-                return send(by_xet=True)
+                limit_s = XET_TIMEOUT_S + n_bytes / SLOWEST_BYTES_PER_S
+                return retry.within(limit_s, action, abort=abort_xet_session)
             except Exception as error:
                 if not retry.is_from_xet(error):
                     raise
-                retry.logger.info("The transfer by Xet failed (%s); sending by plain LFS.", retry.reason(error))
-                return send(by_xet=False)
+                retry.logger.info("The transfer by Xet failed (%s); %s by plain LFS.", retry.reason(error), doing)
+                self._by_xet = False
+        with _without_xet():
+            return action()
 
-        return self.patience.call(f"sending files to {where['repo_id']}", send_somehow)
+
+@contextlib.contextmanager
+def _without_xet() -> Iterator[None]:
+    """Make the Hub client use plain HTTP: it looks at this constant before every transfer."""
+    before, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
 
 
 def _keep_signatures_out_of_the_log() -> None:

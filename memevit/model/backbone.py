@@ -35,7 +35,7 @@ def resolve(name_or_path: str | None, *, from_scratch: bool) -> str:
     """The backbone to use: the one that is named, or the usual one.
 
     Raises:
-        UserError: it is named as a folder, and there is none.
+        UserError: it is named as a folder that does not exist.
     """
     if not name_or_path:
         return str(SHIPPED_BACKBONE) if from_scratch else DEFAULT_BACKBONE
@@ -43,7 +43,7 @@ def resolve(name_or_path: str | None, *, from_scratch: bool) -> str:
     is_path = path.is_absolute() or name_or_path.startswith(".") or len(path.parts) > 2
     if not path.is_dir() and (is_path or path.parent.resolve() == BACKBONES_DIR.resolve()):
         neighbours = sorted(str(found.parent) for found in path.parent.glob("*/config.json"))
-        hint = f"Beside it lie {_listed(neighbours)}." if neighbours else "Check the path."
+        hint = f"The same folder has {_listed(neighbours)}." if neighbours else "Check the path."
         raise UserError(f"There is no folder {path} with a backbone. {hint}")
     return name_or_path
 
@@ -61,7 +61,7 @@ def width(name_or_path: str, *, trust_remote_code: bool = False) -> int | None:
     """Width of the features that the head of a backbone sees, as its configuration says; None when it does not.
 
     Raises:
-        UserError: there is no such backbone, or it can't be fetched.
+        UserError: there is no such backbone, or it can't be downloaded.
     """
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
@@ -86,11 +86,11 @@ def load_for_training(
         name_or_path: a Hub id or a local folder.
         class_names: position is the label.
         from_scratch: random weights; only the configuration is read.
-        image_size: side in pixels of what the model sees; what the image processor gives when None.
+        image_size: image size in pixels; that of the image processor when None.
         trust_remote_code: run the code that comes with the checkpoint.
 
     Raises:
-        UserError: there is no such backbone, or it can't be fetched, or not be used for that size.
+        UserError: there is no such backbone, it can't be downloaded, or it can't be used with that size.
     """
     options = {"trust_remote_code": trust_remote_code}
     try:
@@ -139,11 +139,11 @@ def _pretrained(
     if f"{head}.weight" in found["missing_keys"]:
         logger.info("%s has no head; one for %d classes starts from random weights", name_or_path, len(new_names))
     elif old_names == new_names:
-        logger.info("%s already tells these %d classes apart; its head is kept", name_or_path, len(new_names))
+        logger.info("%s was trained on these %d classes; its head is kept", name_or_path, len(new_names))
     else:
         _renew(model.get_submodule(head), getattr(config, "initializer_range", 0.02))
         logger.info(
-            "%s has a head for %d classes (%s); a new one for %d (%s) takes its place",
+            "%s has a head for %d classes (%s); it is replaced by a new one for %d (%s)",
             name_or_path, len(old_names), _listed(old_names), len(new_names), _listed(new_names),
         )  # fmt: skip
     return model
@@ -151,7 +151,7 @@ def _pretrained(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Transformers' table of weights back: what matters in it is said here in a line."""
+    """Hide Transformers' table of weights: what matters in it is logged here in a line."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -161,13 +161,13 @@ def quiet() -> Iterator[None]:
 
 
 def _refuse_or_warn(name_or_path: str, model: PreTrainedModel, absent: set[str]) -> None:
-    """A few weights may be new (a pooler, say); when most are, the checkpoint is of something else."""
+    """A few weights may be new (a pooler, for example); if most are, it is not a checkpoint of this architecture."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     n_absent, n_all = sum(sizes.get(name, 0) for name in absent), sum(sizes.values())
     if n_absent > n_all / 2:
         raise UserError(
-            f"{name_or_path} holds {100 * (1 - n_absent / n_all):.0f} % of the weights of a {type(model).__name__}: it "
-            "was made for something else. Name an image classification checkpoint, or start with --from_scratch."
+            f"{name_or_path} has only {100 * (1 - n_absent / n_all):.0f} % of the weights of a {type(model).__name__}: "
+            "it was made for something else. Name an image classification checkpoint, or start with --from_scratch."
         )
     if absent:
         logger.warning(
@@ -193,8 +193,8 @@ def _explain(name_or_path: str, error: Exception) -> str:
             "preprocessor_config.json and model.safetensors, of an image classification architecture."
         )
     return (
-        f"The backbone {name_or_path} can't be had ({reason}). Without a network, take the small one that comes with "
-        f"this project (--model_name_or_path {os.path.relpath(SHIPPED_BACKBONE)}), name another local folder, or train "
+        f"Could not download the backbone {name_or_path} ({reason}). Without a network, use the small one of this "
+        f"project (--model_name_or_path {os.path.relpath(SHIPPED_BACKBONE)}), name another local folder, or train "
         f"that small one from random weights with --from_scratch."
     )
 
@@ -202,16 +202,16 @@ def _explain(name_or_path: str, error: Exception) -> str:
 def restrict(
     model: PreTrainedModel, *, only_head: bool = False, n_frozen_blocks: int | None = None, lora_rank: int | None = None
 ) -> None:
-    """Say which weights training changes; all of them when nothing is asked for.
+    """Freeze weights that training does not change; none when nothing is asked for.
 
     Args:
         model: to be changed.
         only_head: freeze the whole backbone.
-        n_frozen_blocks: freeze the embeddings and so many of the lower blocks.
+        n_frozen_blocks: freeze the embeddings and this many of the lower blocks.
         lora_rank: freeze the backbone and train adapters of this rank.
 
     Raises:
-        UserError: there are not so many blocks.
+        UserError: there are fewer blocks.
     """
     if lora_rank:
         lora.add(model, rank=lora_rank)

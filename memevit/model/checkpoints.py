@@ -1,10 +1,9 @@
-"""Checkpoints that are complete and undamaged, or not used."""
+"""Checkpoints with checksums: incomplete and damaged ones are not used."""
 
 import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,11 +17,10 @@ logger = logging.getLogger(__name__)
 
 SEAL_FILE = "complete.json"
 STATE_FILE = "trainer_state.json"
-_SAMPLE_BYTES = 16 * 2**20
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number of steps after which it was written."""
+    """The step after which it was written."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
@@ -33,11 +31,11 @@ def all_in(run_dir: Path) -> list[Path]:
 
 
 def seal(checkpoint: Path, *, seconds: float) -> None:
-    """Bring all files to the disk, then write down what they are: from now on the checkpoint counts.
+    """Flush all files to the disk, then write their checksums, which make the checkpoint valid.
 
     Args:
-        checkpoint: a folder that the Trainer has written.
-        seconds: of training until now, those before an interruption included.
+        checkpoint: folder written by the Trainer.
+        seconds: training time so far, including that before an interruption.
     """
     paths = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL_FILE)
     for path in paths:
@@ -47,28 +45,8 @@ def seal(checkpoint: Path, *, seconds: float) -> None:
     files.write_text(checkpoint / SEAL_FILE, json.dumps({"seconds": round(seconds, 1), "sha256": digests}, indent=1))
 
 
-def seconds_to_save(n_bytes: int, folder: Path) -> float:
-    """How long writing and sealing a checkpoint takes on the disk of `folder`, from a small part of one.
-
-    Args:
-        n_bytes: size of the checkpoint.
-        folder: in which the run will be; it need not be there.
-    """
-    sample = os.urandom(min(n_bytes, _SAMPLE_BYTES))
-    try:
-        with tempfile.NamedTemporaryFile(dir=files.existing_part(folder), prefix=".memevit-") as file:
-            start = time.perf_counter()
-            file.write(sample)
-            file.flush()
-            os.fsync(file.fileno())
-            files.sha256_of(Path(file.name))
-            return (time.perf_counter() - start) * n_bytes / len(sample)
-    except OSError:  # Whoever writes there in earnest says what is wrong.
-        return 0.0
-
-
 def is_intact(checkpoint: Path) -> bool:
-    """Whether it was sealed and every file is still what it was."""
+    """Whether it was sealed and every file still has its checksum."""
     try:
         digests = json.loads((checkpoint / SEAL_FILE).read_text(encoding="utf-8"))["sha256"]
         return all(files.sha256_of(checkpoint / name) == digest for name, digest in digests.items())
@@ -77,14 +55,14 @@ def is_intact(checkpoint: Path) -> bool:
 
 
 def seconds_until(checkpoint: Path | None) -> float:
-    """Seconds of training before a sealed checkpoint."""
+    """Training time in seconds up to a sealed checkpoint."""
     if checkpoint is None:
         return 0.0
     return float(json.loads((checkpoint / SEAL_FILE).read_text(encoding="utf-8"))["seconds"])
 
 
 def newest_intact(run_dir: Path) -> Path | None:
-    """The checkpoint to go on from, None to start at the beginning. Damaged ones are removed with a warning."""
+    """The checkpoint to resume from, None to start from the beginning. Damaged ones are removed with a warning."""
     intact = None
     for checkpoint in all_in(run_dir):
         if is_intact(checkpoint):
@@ -98,7 +76,7 @@ def newest_intact(run_dir: Path) -> Path | None:
 
 
 def is_last(checkpoint: Path) -> bool:
-    """Whether training was over when it was written: all steps done, or stopped early for lack of progress."""
+    """Whether training was finished when it was written: all steps done, or stopped early."""
     state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return bool(
         state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {}).get("should_training_stop")
@@ -106,24 +84,24 @@ def is_last(checkpoint: Path) -> bool:
 
 
 def best_in(run_dir: Path, state: TrainerState) -> Path | None:
-    """The checkpoint with the best validation metric, where it still is."""
+    """The checkpoint with the best validation metric, None if it no longer exists."""
     best = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
     return best if state.best_global_step and best.is_dir() else None
 
 
 def remove_unfinished(run_dir: Path) -> None:
-    """Throw away what a failed save has left, to make room on a full disk."""
+    """Remove what a failed save has left behind, to make room on a full disk."""
     for checkpoint in all_in(run_dir):
         if not (checkpoint / SEAL_FILE).is_file():
             shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 class CheckpointKeeper(TrainerCallback):
-    """Seals each checkpoint, and only then removes older ones; the Trainer's own rotation must be off.
+    """Seals each checkpoint and only then removes older ones; the Trainer's own rotation must be off.
 
     Args:
-        n_newest: how many to keep besides the best one.
-        seconds_before: of training before this process.
+        n_newest: how many to keep in addition to the best one; None keeps all.
+        seconds_before: training time before this process.
     """
 
     def __init__(self, *, n_newest: int | None, seconds_before: float) -> None:
@@ -133,24 +111,24 @@ class CheckpointKeeper(TrainerCallback):
 
     @property
     def seconds(self) -> float:
-        """Of training, those before an interruption included."""
+        """Training time, including that before an interruption."""
         return self._seconds_before + time.monotonic() - self._start_s
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Find the best checkpoint again if the folder was moved; without it, choose among those to come."""
+        """Find the best checkpoint again, in case the folder was moved; if it is lost, choose among later ones."""
         self._start_s = time.monotonic()
         best = best_in(Path(args.output_dir), state)
         state.best_model_checkpoint = str(best) if best else None
         if state.best_global_step and not best:
-            logger.warning("The checkpoint of step %d, the best one so far, is lost.", state.best_global_step)
+            logger.warning("The best checkpoint so far, that of step %d, is missing.", state.best_global_step)
             state.best_global_step = state.best_metric = None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """Complete the newest checkpoint when every process has written its part, and find the best one.
+        """Seal the newest checkpoint once every process has written its part, and find the best one.
 
-        The Trainer has looked for it already, but with FSDP before there was a folder, and not in all processes alike.
+        The Trainer looks for the best one itself, but with FSDP before the folder exists, so that processes disagree.
         """
         PartialState().wait_for_everyone()
         run_dir = Path(args.output_dir)

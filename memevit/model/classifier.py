@@ -14,8 +14,9 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from memevit import checkpoint, decoding
 from memevit.errors import UserError
-from memevit.model import backbone, decoding, layers
+from memevit.model import backbone, layers
 from memevit.model.forward import ForwardPass, Outputs, forward
 from memevit.model.processor import Processor
 
@@ -65,6 +66,7 @@ class Classifier:
         path = Path(model_dir)
         if not (path / "config.json").is_file():
             raise UserError(f"{path} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
+        checkpoint.check(path)
         try:
             with backbone.quiet():
                 model, found = AutoModelForImageClassification.from_pretrained(

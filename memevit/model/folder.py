@@ -1,4 +1,4 @@
-"""The model folder while it is being made: a partial neighbour that a second run of the same command goes on with."""
+"""The model folder while it is being made: `model.partial`, where a second run of the same command continues."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,7 @@ from memevit import files, results
 from memevit.errors import UserError
 from memevit.model import runs
 
-# Where files go, what is shown, and how pictures and processes meet says nothing about what is learned.
+# Where files go, what is printed and how batches are loaded do not change what is learned.
 _NOT_COMPARED = {
     "output_dir", "logging_dir", "run_name", "resume_from_checkpoint", "local_rank", "ddp_backend", "overwrite",
     "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_pin_memory",
@@ -50,7 +50,7 @@ def begun(model_dir: Path, run: dict[str, Any], args: TrainingArguments, *, over
 
 
 def unfinished(model_dir: Path, run: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
-    """run.json of an interrupted run that goes on with this command, None when this is a new one.
+    """run.json of an interrupted run that this command continues, None if this is a new one.
 
     Raises:
         UserError: `model_dir` is taken, or an unfinished run with other arguments lies beside it.

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from memevit import decoding
 from memevit.errors import UserError
-from memevit.model import backbone, decoding, explain, layers
+from memevit.model import backbone, explain, layers
 from memevit.model.classifier import best_device
 from memevit.model.forward import FINAL, ForwardPass
 from memevit.model.processor import Processor

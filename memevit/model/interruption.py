@@ -1,4 +1,4 @@
-"""Stopping between two steps: SIGTERM, Ctrl-C and a launcher that has gone are answered with a checkpoint."""
+"""Stop between two steps, with a checkpoint, on SIGTERM, Ctrl-C, or when the launcher was killed."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ _LAUNCHER_MARK = "ACCELERATE_MIXED_PRECISION"  # Set by `accelerate launch` for 
 
 
 class StopRequest:
-    """What this process has been asked; while `is_deferred`, a signal waits for the end of the step."""
+    """The signal that this process has received; while `is_deferred`, it takes effect at the end of the step."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -33,9 +33,9 @@ class StopRequest:
 
     @property
     def is_made(self) -> bool:
-        """Whether to stop; also when the launcher was killed, whose signal does not reach its children."""
+        """Whether to stop, also because the launcher was killed, which does not signal its children."""
         if self.signal is None and self._launcher not in (None, os.getppid()):
-            logger.warning("accelerate launch has gone; stopping with a checkpoint.")
+            logger.warning("accelerate launch is no longer running; stopping with a checkpoint.")
             self.signal = signal.SIGTERM
         return self.signal is not None
 
@@ -45,7 +45,7 @@ class StopRequest:
         Raises:
             Interrupted: there is no step to finish, or it is the second request.
         """
-        if os.getpid() != self._owner:  # A process that loads pictures: its parent decides.
+        if os.getpid() != self._owner:  # A worker of a data loader: its parent decides.
             if number == signal.SIGTERM:
                 os._exit(128 + number)
             return
@@ -62,7 +62,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def watched() -> Iterator[StopRequest]:
-    """Note SIGTERM and Ctrl-C while the block runs."""
+    """Record SIGTERM and Ctrl-C while the block runs."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
@@ -74,32 +74,51 @@ def watched() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-class StopCallback(TrainerCallback):
-    """Asks the Trainer for a checkpoint when a stop is requested or the last one is old, and stops after the former.
+class _HostCopy:
+    """Values of a tensor on their way to the host.
 
-    All processes act at the same step. It belongs behind the callback that completes checkpoints.
+    Reading a device tensor waits for all work queued so far. The copy is queued at once instead, and reading it later
+    waits only for the work before it.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._values = values.to("cpu", non_blocking=values.is_cuda)  # torch puts it into pinned memory.
+        self._arrival = torch.cuda.Event() if values.is_cuda else None
+        if self._arrival is not None:
+            self._arrival.record()
+
+    def tolist(self) -> list[float]:
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return self._values.tolist()
+
+
+class StopCallback(TrainerCallback):
+    """Requests a checkpoint when a stop was requested or the last checkpoint is old, and then stops in the first case.
+
+    All processes act at the same step. This callback must come after the one that seals checkpoints.
     """
 
     def __init__(self, request: StopRequest) -> None:
         self._request = request
         self._is_stopping = False
         self._saved_s = time.monotonic()
-        self._underway: torch.Tensor | None = None  # What all processes wanted after the step before.
+        self._previous: _HostCopy | None = None  # What the processes wanted after the previous step, summed.
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """From here on a signal waits for the end of the step."""
+        """From now on, a signal takes effect at the end of a step."""
         self._request.is_deferred = True
         self._saved_s = time.monotonic()
-        self._underway = None
+        self._previous = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Find out together whether to save now; after the very last step the Trainer does so anyway.
+        """Decide together whether to save now; after the last step the Trainer does so anyway.
 
-        Among several processes it is what they wanted a step ago: so nobody waits for the device.
+        Several processes act on what they wanted one step earlier, so that none waits for the current step.
         """
         is_old = args.process_index == 0 and time.monotonic() - self._saved_s > CHECKPOINT_EVERY_S
         wanted = [float(self._request.is_made), float(is_old)]
@@ -110,27 +129,27 @@ class StopCallback(TrainerCallback):
             control.should_save = True
 
     def _agreed(self, wanted: list[float], device: torch.device) -> list[float]:
-        """The sum over all processes of what was `wanted` in the call before."""
-        before = self._underway
+        """The sum over all processes of what was `wanted` in the previous call."""
+        previous = self._previous
         own = torch.tensor(wanted, pin_memory=device.type == "cuda").to(device, non_blocking=True)
-        self._underway = accelerate.utils.reduce(own, "sum")
-        return [0.0] * len(wanted) if before is None else before.tolist()
+        self._previous = _HostCopy(accelerate.utils.reduce(own, "sum"))
+        return [0.0] * len(wanted) if previous is None else previous.tolist()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """Leave the Trainer when the checkpoint is there.
+        """Stop once the checkpoint is written.
 
         Raises:
             Interrupted: a stop was requested.
         """
         self._saved_s = time.monotonic()
-        self._underway = None  # It asks for what has just been done.
+        self._previous = None  # It asks for the checkpoint that was just written.
         if self._is_stopping:
             raise Interrupted(self._request.signal or signal.SIGTERM, step=state.global_step)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """What comes now takes little time and is done again after a stop.
+        """From now on, a signal takes effect at once: the rest takes little time and is repeated after a stop.
 
         Raises:
             Interrupted: a stop was requested in the last step.

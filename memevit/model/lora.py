@@ -1,4 +1,4 @@
-"""Low-rank adapters: train little beside frozen weights, and add it to them in the end."""
+"""LoRA adapters: added before training, merged into the weights afterwards."""
 
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -12,22 +12,22 @@ _DROPOUT = 0.1
 
 
 def add(model: PreTrainedModel, *, rank: int) -> None:
-    """Freeze `model` but for its head, and put adapters beside all linear layers of the blocks.
+    """Freeze `model` except its head, and add adapters to all linear layers of its blocks.
 
-    Checkpoints then hold backbone and adapters together, under the names that they have in memory.
+    Checkpoints then contain backbone and adapters, under the names that they have in memory.
 
     Args:
-        model: to be changed.
-        rank: inner width of an adapter.
+        model: changed in place.
+        rank: of the adapters.
 
     Raises:
-        UserError: there is no linear layer in any block.
+        UserError: no block has a linear layer.
 
     Source:
         Hu et al., LoRA, 2021 (arXiv:2106.09685).
     """
     blocks = tuple(f"{name}." for name in layers.block_names(model))
-    # Attention with its weights in one matrix reads them without calling the layer, so an adapter there does nothing.
+    # nn.MultiheadAttention reads its weights without calling the layer, so an adapter there has no effect.
     inside_attention = tuple(
         f"{name}." for name, layer in model.named_modules() if isinstance(layer, nn.MultiheadAttention)
     )
@@ -38,7 +38,7 @@ def add(model: PreTrainedModel, *, rank: int) -> None:
     ]
     if not blocks or not targets:
         raise UserError(
-            f"--lora_rank needs blocks with linear layers, and {type(model).__name__} has none. Train it without."
+            f"--lora_rank needs blocks with linear layers, and {type(model).__name__} has none. Leave --lora_rank out."
         )
     head = layers.head_of(model)  # Before adapters change the names.
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=_DROPOUT, target_modules=targets)
@@ -47,7 +47,7 @@ def add(model: PreTrainedModel, *, rank: int) -> None:
 
 
 def merge(model: nn.Module) -> None:
-    """Add what the adapters have learned to the weights and remove them; nothing happens where there are none."""
+    """Merge the adapters of `model`, if there are any, into its weights and remove them."""
     adapted = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
     for name, layer in adapted:
         layer.merge(safe_merge=True)

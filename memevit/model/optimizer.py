@@ -1,4 +1,4 @@
-"""Which parameter learns how fast, and which of them weight decay pulls to zero."""
+"""Learning rate and weight decay of each parameter."""
 
 from collections import defaultdict
 from typing import Any
@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from memevit.model import layers
 
-# What wrappers of torch put into the names of parameters.
+# Prefixes that wrappers of torch add to parameter names.
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "module.")
 
 
@@ -16,9 +16,9 @@ def rates(model: PreTrainedModel, *, rate: float, layer_decay: float, head_facto
     """The peak learning rate of every parameter, by name.
 
     Args:
-        model: before anything is wrapped around it.
-        rate: of the uppermost block.
-        layer_decay: the rate of each block as a share of that of the block above it.
+        model: not wrapped.
+        rate: of the top block.
+        layer_decay: the rate of each block as a fraction of that of the block above it.
         head_factor: the rate of the head as a multiple of `rate`.
 
     Source:
@@ -35,7 +35,7 @@ def rates(model: PreTrainedModel, *, rate: float, layer_decay: float, head_facto
 def decayed(model: nn.Module) -> set[str]:
     """Names of the parameters that weight decay applies to: matrices and kernels of layers.
 
-    Biases, norms, layer scales, tokens and positions stay free: pulling those to zero regularises nothing.
+    Biases, norms, layer scales, tokens and position embeddings are excluded, as is usual.
     """
     return {
         f"{owner_name}.{name}" if owner_name else name
@@ -46,10 +46,10 @@ def decayed(model: nn.Module) -> set[str]:
 
 
 def parameter_groups(model: nn.Module, rate_of: dict[str, float], *, weight_decay: float) -> list[dict[str, Any]]:
-    """What an optimizer of torch takes: one group for each rate, with and without decay; nothing that is frozen.
+    """Parameter groups for an optimizer: one per rate, with and without decay; without frozen parameters.
 
     Args:
-        model: perhaps wrapped for several devices.
+        model: may be wrapped for several devices.
         rate_of: from `rates`.
         weight_decay: of the parameters in `decayed`.
     """

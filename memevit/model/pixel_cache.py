@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from memevit import cores, files
+from memevit import cores, decoding, files
 from memevit.errors import UserError
-from memevit.model import decoding
 from memevit.model.geometry import Render, Renders
 
 logger = logging.getLogger(__name__)

@@ -1,8 +1,7 @@
-"""What a run will be and what it will cost, found out before it starts."""
+"""The plan of a run before it starts: precision, batches and steps, and what it will cost."""
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,29 +14,28 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from memevit import results
 from memevit.errors import UserError
-from memevit.model import backbone, checkpoints, precision, recipe
+from memevit.model import backbone, precision, recipe, timing
 
 if TYPE_CHECKING:
     import datasets
 
 logger = logging.getLogger(__name__)
 
-_COMPILING_S = 60.0  # At least; a run of so many seconds can't save them.
-_CPU_SAMPLE = 8  # Pictures that are enough to time a processor.
+_CPU_SAMPLE = 8  # Images that are enough to time a CPU.
 _SAFETY = 0.9  # Share of the time limit that is planned for: steps are not all alike.
 _BYTES_PER_WEIGHT = 4
 _ADAM_COPIES = 2
-_PROGRESS_BYTES = 1_000_000  # What else lies in a checkpoint.
+_PROGRESS_BYTES = 1_000_000  # The other files of a checkpoint.
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run is carried out. Made once: a run that goes on after an interruption keeps it.
+    """How a run is carried out. Made once; a run that resumes after an interruption keeps it.
 
-    `step_s` are seconds per optimizer step and `picture_s` per evaluated picture, None where nothing was timed, and
+    `step_s` are seconds per optimizer step and `image_s` per evaluated image, None where nothing was timed, and
     `save_s` per checkpoint.
-    `max_steps` is -1 where the number of epochs counts. `is_compiled` tells of `--torch_compile`. `has_idle` is whether
-    processes have to look for trained parameters without a gradient in every step, as they do when it is not known.
+    `max_steps` is -1 where the number of epochs counts. `has_idle` is whether some trained parameters get no gradient,
+    which several processes then have to look for in every step; True if it is not known.
     """
 
     precision: str
@@ -45,8 +43,7 @@ class Plan:
     accumulation: int
     max_steps: int
     step_s: float | None
-    picture_s: float | None
-    is_compiled: bool = False
+    image_s: float | None
     has_idle: bool = True
     save_s: float = 0.0
 
@@ -60,14 +57,14 @@ class Plan:
         return {"plan": asdict(self)}
 
     def halved(self) -> "Plan":
-        """The same effective batch in smaller parts.
+        """The same effective batch size with smaller batches, accumulated.
 
         Raises:
-            UserError: not even one picture fits.
+            UserError: not even one image fits.
         """
         if self.batch_size == 1:
             raise UserError(
-                "Not even one picture fits into the memory of the device. Choose a smaller backbone or --image_size, "
+                "Not even one image fits into the memory of the device. Choose a smaller backbone or --image_size, "
                 "--precision bf16, or --gradient_checkpointing."
             )
         smaller = next(size for size in range(self.batch_size // 2, 0, -1) if self.batch_size % size == 0)
@@ -81,21 +78,18 @@ class Plan:
         args.max_steps = self.max_steps
         if not self.has_idle and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False
-        if args.torch_compile and not self.is_compiled:
-            args.torch_compile = False
-            os.environ["ACCELERATE_DYNAMO_BACKEND"] = "no"  # What the arguments had set for accelerate.
 
 
-def steps_in(n_pictures: int, plan: Plan, args: TrainingArguments) -> int:
-    """Optimizer steps of a whole run, counted as the Trainer does."""
+def steps_in(n_images: int, plan: Plan, args: TrainingArguments) -> int:
+    """Optimizer steps of a run, counted as the Trainer does."""
     if plan.max_steps > 0:
         return plan.max_steps
-    return math.ceil(args.num_train_epochs * steps_per_epoch(n_pictures, plan, args))
+    return math.ceil(args.num_train_epochs * steps_per_epoch(n_images, plan, args))
 
 
-def steps_per_epoch(n_pictures: int, plan: Plan, args: TrainingArguments) -> int:
-    """Optimizer steps in which every training picture is seen once."""
-    batches = math.ceil(n_pictures / (plan.batch_size * args.world_size))
+def steps_per_epoch(n_images: int, plan: Plan, args: TrainingArguments) -> int:
+    """Optimizer steps in which every training image is used once."""
+    batches = math.ceil(n_images / (plan.batch_size * args.world_size))
     return max(1, math.ceil(batches / plan.accumulation))
 
 
@@ -105,23 +99,23 @@ def seconds_of(plan: Plan, args: TrainingArguments, counts: Mapping[str, int]) -
     Args:
         plan: with its timings.
         args: of the Trainer.
-        counts: number of pictures by split.
+        counts: number of images by split.
     """
-    if plan.step_s is None or plan.picture_s is None:
+    if plan.step_s is None or plan.image_s is None:
         return None
     n_steps = steps_in(counts["train"], plan, args)
     n_evaluations = math.ceil(n_steps / steps_per_epoch(counts["train"], plan, args))
-    n_looked_at = counts["validation"] * (n_evaluations + 1) + counts["test"]
+    n_evaluated = counts["validation"] * (n_evaluations + 1) + counts["test"]
     saving_s = math.ceil(n_steps / _steps_between_saves(counts["train"], plan, args)) * plan.save_s
-    return n_steps * plan.step_s + n_looked_at * plan.picture_s / args.world_size + saving_s
+    return n_steps * plan.step_s + n_evaluated * plan.image_s / args.world_size + saving_s
 
 
-def _steps_between_saves(n_pictures: int, plan: Plan, args: TrainingArguments) -> float:
-    """Optimizer steps from one checkpoint to the next, infinitely many where none is written."""
+def _steps_between_saves(n_images: int, plan: Plan, args: TrainingArguments) -> float:
+    """Optimizer steps from one checkpoint to the next, infinity if none is written."""
     if args.save_strategy == "no":
         return math.inf
-    every = args.save_steps if args.save_strategy == "steps" else steps_per_epoch(n_pictures, plan, args)
-    return every if every >= 1 else math.ceil(every * steps_in(n_pictures, plan, args))
+    every = args.save_steps if args.save_strategy == "steps" else steps_per_epoch(n_images, plan, args)
+    return every if every >= 1 else math.ceil(every * steps_in(n_images, plan, args))
 
 
 def make(
@@ -138,18 +132,18 @@ def make(
     Args:
         model: as it will be trained.
         args: of the Trainer.
-        load: gives [n, 3, H, W] training pictures as the model sees them.
-        counts: number of pictures by split.
+        load: returns n training images as `pixel_values` [n, 3, H, W].
+        counts: number of images by split.
         wanted: fp32, bf16, fp16 or auto.
-        limit_s: seconds that one run may take.
+        limit_s: time limit of one run in seconds.
 
     Raises:
-        UserError: not even one picture fits into memory, or not even one step into the limit.
+        UserError: not even one image fits into memory, or not even one step into the limit.
     """
     device = args.device
     asked = precision.asked_for(args)
     if asked not in (None, wanted) and wanted != "auto":
-        raise UserError(f"--precision {wanted} and {asked} don't go together; leave one out.")
+        raise UserError(f"--precision {wanted} and {asked} contradict each other; leave one out.")
     is_fixed = wanted != "auto" or asked is not None
     chosen = asked or (precision.of_accelerator(device) if wanted == "auto" else wanted)
     plan = Plan(
@@ -159,20 +153,17 @@ def make(
         args.max_steps,
         None,
         None,
-        args.torch_compile,
     )
     if args.process_index == 0:
-        beside = Path(args.output_dir).parent  # Where the run will be; a model that is there already is left alone.
-        plan = replace(plan, save_s=checkpoints.seconds_to_save(_checkpoint_bytes(model), beside))
-    if not recipe.is_divided(args):  # One device alone need not hold such a model.
+        beside = Path(args.output_dir).parent  # Where the run will be; an existing model is not touched.
+        plan = replace(plan, save_s=timing.seconds_to_save(_checkpoint_bytes(model), beside))
+    if not recipe.is_divided(args):  # Sharded, because it may not fit on one device.
         model.to(device)
         plan = _timed(plan, model, args, load, counts)
         if device.type == "cpu" and not is_fixed:
             plan = _perhaps_bf16(plan, model, args, load, counts)
-        if plan.is_compiled:
-            plan = _perhaps_compiled(plan, model, args, load, counts)
         if args.world_size > 1:
-            plan = replace(plan, has_idle=precision.has_idle(model, load(1), plan.precision))
+            plan = replace(plan, has_idle=timing.has_idle(model, load(1), plan.precision))
     if args.world_size > 1:
         plans = gather_object([plan])
         plan = replace(min(plans, key=lambda one: one.batch_size), save_s=max(one.save_s for one in plans))
@@ -189,28 +180,28 @@ def _timed(
 ) -> Plan:
     largest = _CPU_SAMPLE if args.device.type == "cpu" else plan.batch_size
     n_sample = min(counts["train"], plan.batch_size, largest)
-    load(n_sample)  # The first time also allocates and chooses kernels.
-    precision.wait_for(args.device)
+    load(n_sample)  # The first call also allocates and chooses kernels.
+    timing.wait_for(args.device)
     start = time.perf_counter()
-    pictures = load(n_sample)
-    precision.wait_for(args.device)
+    images = load(n_sample)
+    timing.wait_for(args.device)
     load_s = (time.perf_counter() - start) / n_sample
     while True:
         try:
-            batch = pictures[: plan.batch_size].to(args.device)
-            compute_s = precision.step_seconds(model, batch, plan.precision) / len(batch)
-            look_s = precision.picture_seconds(model, batch, plan.precision)
+            batch = images[: plan.batch_size].to(args.device)
+            compute_s = timing.step_seconds(model, batch, plan.precision) / len(batch)
+            look_s = timing.image_seconds(model, batch, plan.precision)
             break
         except RuntimeError as error:
             if not precision.is_out_of_memory(error):
                 raise
         plan = plan.halved()
         precision.free_memory()
-    # Pictures are loaded between the steps, or meanwhile: by other processes, or while an accelerator computes.
+    # Loading alternates with the steps, unless other processes load or an accelerator computes.
     n_loaders = args.dataloader_num_workers or int(args.device.type != "cpu")
     both = (lambda own: max(own, load_s / n_loaders)) if n_loaders else (lambda own: own + load_s)
-    n_pictures = min(plan.batch_size * plan.accumulation, counts["train"])
-    return replace(plan, step_s=both(compute_s) * n_pictures, picture_s=both(look_s))
+    n_images = min(plan.batch_size * plan.accumulation, counts["train"])
+    return replace(plan, step_s=both(compute_s) * n_images, image_s=both(look_s))
 
 
 def _perhaps_bf16(
@@ -226,41 +217,13 @@ def _perhaps_bf16(
     return other if plan.step_s > precision.CPU_GAIN * other.step_s else plan
 
 
-def _perhaps_compiled(
-    plan: Plan,
-    model: PreTrainedModel,
-    args: TrainingArguments,
-    load: Callable[[int], torch.Tensor],
-    counts: Mapping[str, int],
-) -> Plan:
-    """`plan` as it is timed with a compiled model, or without compiling where that costs more than it saves."""
-    if seconds_of(plan, args, counts) < _COMPILING_S:
-        logger.info("--torch_compile is left off: compiling takes about as long as the whole run")
-        return replace(plan, is_compiled=False)
-    start = time.perf_counter()
-    try:
-        compiled = torch.compile(model, backend=args.torch_compile_backend, mode=args.torch_compile_mode)
-        other = _timed(plan, compiled, args, load, counts)
-    except Exception as error:  # A compiler that is missing or fails raises whatever its parts do.
-        logger.warning("--torch_compile is left off, for compiling failed: %s", str(error).strip().partition("\n")[0])
-        return replace(plan, is_compiled=False)
-    finally:
-        torch.compiler.reset()
-    cost_s = time.perf_counter() - start
-    saved_s = seconds_of(plan, args, counts) - seconds_of(other, args, counts)
-    pays = saved_s > cost_s
-    logger.info("Compiling takes about %.0f s and saves %.0f s: --torch_compile is %s", cost_s, saved_s,
-                "on" if pays else "left off")  # fmt: skip
-    return other if pays else replace(plan, is_compiled=False)
-
-
 def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], limit_s: float) -> Plan:
-    """`plan` with as many steps as fit, at most those that were asked for."""
+    """`plan` with the number of steps that fit into the limit, at most those asked for."""
     if plan.step_s is None:
         return plan
     per_epoch = steps_per_epoch(counts["train"], plan, args)
-    at_end_s = (counts["validation"] + counts["test"]) * plan.picture_s / args.world_size
-    evaluation_s = counts["validation"] * plan.picture_s / args.world_size
+    at_end_s = (counts["validation"] + counts["test"]) * plan.image_s / args.world_size
+    evaluation_s = counts["validation"] * plan.image_s / args.world_size
     save_every = _steps_between_saves(counts["train"], plan, args)
     last_save_s = plan.save_s if math.isfinite(save_every) else 0.0
     with_rest_s = plan.step_s + evaluation_s / per_epoch + plan.save_s / save_every
@@ -268,22 +231,20 @@ def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], lim
     if n_steps < 1:
         raise UserError(
             f"--time_limit leaves {limit_s:.0f} s per model; evaluation takes {at_end_s:.0f} s of it and a step "
-            f"{plan.step_s:.1f} s. Give more minutes, a smaller backbone or fewer pictures."
+            f"{plan.step_s:.1f} s. Give more minutes, a smaller backbone or fewer images."
         )
     return replace(plan, max_steps=min(n_steps, steps_in(counts["train"], plan, args)))
 
 
-def disk_bytes(model: PreTrainedModel, n_newest: int | None, *, n_averaged: int = 1) -> int:
-    """The most that checkpoints and model take at one time: those kept, the one being written, and the result.
+def disk_bytes(model: PreTrainedModel, n_newest: int | None) -> int:
+    """The most that checkpoints and model occupy at one time: those kept, the one being written, and the result.
 
     Args:
         model: as it will be trained.
-        n_newest: checkpoints that are kept besides the best one; None, which keeps all, counts as one.
-        n_averaged: checkpoints whose weights are averaged; their weights are kept once more when there are several.
+        n_newest: checkpoints that are kept in addition to the best one; None, which keeps all, counts as one.
     """
     weights = backbone.n_parameters(model)[0] * _BYTES_PER_WEIGHT
-    candidates = (n_averaged + 1) * weights if n_averaged > 1 else 0
-    return ((n_newest or 1) + 2) * _checkpoint_bytes(model) + candidates + weights
+    return ((n_newest or 1) + 2) * _checkpoint_bytes(model) + weights
 
 
 def _checkpoint_bytes(model: PreTrainedModel) -> int:
@@ -301,16 +262,16 @@ def screen(
     n_runs: int,
     n_bytes: int,
 ) -> str:
-    """What will happen, as text for one screen.
+    """A summary of the plan that fits on one screen.
 
     Args:
         plan: of each run.
         model: as it will be trained.
         args: of the Trainer.
         class_names: position is the label.
-        splits: pictures by split.
+        splits: images by split.
         n_runs: models to train.
-        n_bytes: that are needed on the disk.
+        n_bytes: disk space needed.
     """
     counts = {name: len(split) for name, split in splits.items()}
     total, trained = backbone.n_parameters(model)
@@ -318,7 +279,7 @@ def screen(
     n_epochs = n_steps / steps_per_epoch(counts["train"], plan, args)
     seconds = seconds_of(plan, args, counts)
     effective = plan.batch_size * plan.accumulation * args.world_size
-    parts = {"in turn": plan.accumulation, "processes": args.world_size}
+    parts = {"accumulated": plan.accumulation, "processes": args.world_size}
     factors = [str(plan.batch_size), *(f"{n} {name}" for name, n in parts.items() if n > 1)]
     facts = {
         "backbone": f"{model.config.name_or_path or 'random weights'} ({model.config.model_type})",
@@ -333,7 +294,7 @@ def screen(
 
 
 def device_name(args: TrainingArguments) -> str:
-    """The device of this process, as a reader would name it."""
+    """The name of this process's device, for people."""
     if args.device.type == "cuda":
         return torch.cuda.get_device_name(args.device)
     return results.processor_name() if args.device.type == "cpu" else str(args.device)
@@ -345,7 +306,7 @@ _MAX_CLASS_LINES = 12
 def _count_lines(class_names: list[str], splits: "Mapping[str, datasets.Dataset]") -> list[str]:
     labels = [split["label"][:] for split in splits.values()]
     width = max(12, *(len(name) + 1 for name in class_names[:_MAX_CLASS_LINES]))
-    lines = [f"{'pictures':<{width}}" + "".join(f"{name:>11}" for name in splits)]
+    lines = [f"{'images':<{width}}" + "".join(f"{name:>11}" for name in splits)]
     for label, name in enumerate(class_names[:_MAX_CLASS_LINES]):
         lines.append(f"{name:<{width}}" + "".join(f"{own.count(label):>11,}" for own in labels))
     if len(class_names) > _MAX_CLASS_LINES:
@@ -355,7 +316,7 @@ def _count_lines(class_names: list[str], splits: "Mapping[str, datasets.Dataset]
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader would say them.
+    """Seconds in words.
 
     Example:
         >>> duration(40), duration(400), duration(40_020)

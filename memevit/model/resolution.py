@@ -1,4 +1,4 @@
-"""Another size of pictures for a pretrained network, and an image processor that agrees with it."""
+"""Another image size for a pretrained network, and an image processor that agrees with it."""
 
 import copy
 import logging
@@ -24,7 +24,7 @@ def side_of(image_processor: BaseImageProcessor) -> int:
 
 
 def whole_square(image_processor: BaseImageProcessor, side: int) -> BaseImageProcessor:
-    """A processor that squeezes the whole picture into `side` x `side` pixels, for memes carry text to the edges.
+    """A processor that resizes the whole image to `side` x `side` pixels, because memes carry text to the edges.
 
     Args:
         image_processor: perhaps one that crops; it is not changed.
@@ -49,18 +49,18 @@ def whole_square(image_processor: BaseImageProcessor, side: int) -> BaseImagePro
         do_normalize=image_processor.do_normalize,
         do_convert_rgb=True,
     )
-    logger.info("%s can't do without cropping; ViTImageProcessor takes its place", type(image_processor).__name__)
+    logger.info("%s always crops; ViTImageProcessor is used instead", type(image_processor).__name__)
     return plain
 
 
 def _keeps_the_edges(image_processor: BaseImageProcessor, side: int) -> bool:
-    """Whether the white edges of a black picture are still there, whichever of its sides is longer."""
+    """Whether the white edges of a black image are still there, whichever of its sides is longer."""
     for width, height in ((3 * side, side), (side, 3 * side)):
-        levels = np.zeros((height, width, 3), dtype=np.uint8)
-        levels[: height // 8], levels[-(height // 8) :] = 255, 255
-        levels[:, : width // 8], levels[:, -(width // 8) :] = 255, 255
+        pixels = np.zeros((height, width, 3), dtype=np.uint8)
+        pixels[: height // 8], pixels[-(height // 8) :] = 255, 255
+        pixels[:, : width // 8], pixels[:, -(width // 8) :] = 255, 255
         try:
-            seen = image_processor(images=[Image.fromarray(levels)], return_tensors="pt")["pixel_values"][0]
+            seen = image_processor(images=[Image.fromarray(pixels)], return_tensors="pt")["pixel_values"][0]
         except (ValueError, TypeError, AttributeError):  # It knows no height and width, only a shortest edge.
             return False
         if seen.shape[-2:] != (side, side):
@@ -74,12 +74,12 @@ def _keeps_the_edges(image_processor: BaseImageProcessor, side: int) -> bool:
 
 
 def vision_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The part of a configuration that describes the network for pictures."""
+    """The part of a configuration that describes the vision network."""
     return getattr(config, "vision_config", config)
 
 
 def set_size(config: PreTrainedConfig, side: int) -> None:
-    """Make `config` one for pictures of `side` pixels.
+    """Make `config` one for images of `side` pixels.
 
     Raises:
         UserError: `side` can't be divided into patches.
@@ -97,12 +97,12 @@ def set_size(config: PreTrainedConfig, side: int) -> None:
 
 
 def resized(model: PreTrainedModel, side: int) -> PreTrainedModel:
-    """`model` for pictures of `side` pixels: what it has learned about positions is interpolated, all else kept.
+    """`model` for images of `side` pixels: what it has learned about positions is interpolated, all else kept.
 
     The interpolation is the one of `interpolate_pos_encoding=True` in Transformers, done once.
 
     Raises:
-        UserError: the network can't see pictures of that size.
+        UserError: the network can't see images of that size.
     """
     config = copy.deepcopy(model.config)
     set_size(config, side)
@@ -119,7 +119,7 @@ def resized(model: PreTrainedModel, side: int) -> PreTrainedModel:
         new[name] = _interpolated(old[name], new[name].shape[-2], extra_comes_last="bias_table" in name)
     other.load_state_dict(new)
     if changed:
-        logger.info("Positions are interpolated for pictures of %d pixels", side)
+        logger.info("Positions are interpolated for images of %d pixels", side)
     return other
 
 

@@ -19,14 +19,15 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files
-from memevit.model import averaging, balance, checkpoints, linear_probe, precision, preflight, sharding, training
+from memevit.model import balance, checkpoints, linear_probe, precision, preflight, sharding, training
 from memevit.model.augment import Augmentation
 from memevit.model.forward import forward_dataset
 from memevit.model.image_dataset import AugmentAndNormalise, ImageDataset, as_batch, image_datasets, paths_of
 from memevit.model.interruption import StopRequest
 from memevit.model.preflight import Plan
 from memevit.model.processor import Processor
-from memevit.model.recipe import RecipeArguments, is_divided
+from memevit.model.recipe import Recipe, is_divided
+from memevit.model.trainer import build_trainer
 
 if TYPE_CHECKING:
     import datasets
@@ -61,7 +62,7 @@ class Job:
     """
 
     load: Callable[[], tuple[PreTrainedModel, BaseImageProcessor]]
-    recipe: RecipeArguments
+    recipe: Recipe
     cache_dir: Path | None
     store: linear_probe.Store
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -209,7 +210,6 @@ def _clear(run: Run, work_dir: Path) -> None:
     run_dir = _run_dir(work_dir, run)
     for checkpoint in checkpoints.all_in(run_dir):
         shutil.rmtree(checkpoint)
-    shutil.rmtree(run_dir / averaging.FOLDER, ignore_errors=True)
     if run.kind != MODEL and (run_dir / _EVENTS).is_dir():
         (work_dir / _EVENTS).mkdir(exist_ok=True)
         (run_dir / _EVENTS).rename(work_dir / _EVENTS / run.name)
@@ -249,7 +249,9 @@ def _train(
         plan = plan.halved()
         eval_batch_size = max(1, eval_batch_size // 2)
         logger.warning(
-            "Out of memory: going on with %d images at a time, %d times per step", plan.batch_size, plan.accumulation
+            "Out of memory: continuing with batches of %d images, %d of them accumulated per step",
+            plan.batch_size,
+            plan.accumulation,
         )
         precision.free_memory()
 
@@ -272,14 +274,16 @@ def _attempt(
             checkpoint = next(iter(checkpoints.all_in(run_dir)), None)
     if checkpoint:
         logger.info("Going on after step %d", checkpoints.step_of(checkpoint))
-    trainer = training.build_trainer(
+    trainer = build_trainer(
         model,
         image_processor,
         args,
         job.recipe,
         train=images["train"],
         validation=images["validation"],
-        finish=AugmentAndNormalise(processor, job.augmentation, job.recipe.mixing, n_classes=model.config.num_labels),
+        prepare_batch=AugmentAndNormalise(
+            processor, job.augmentation, job.recipe.mixing, n_classes=model.config.num_labels
+        ),
         compute_metrics=job.compute_metrics,
         checkpoint=checkpoint,
         request=request,
@@ -309,15 +313,20 @@ def _attempt(
 def _probe_logits(run: Run, job: Job, trainer: Trainer, evaluated: Mapping[str, ImageDataset]) -> dict[str, np.ndarray]:
     """What a linear probe of the same backbone says, to compare; empty if there is nothing to compare with.
 
-    Seeds would all have the same probe, random weights have no features, and divided weights would have to be gathered.
+    Seeds would all have the same probe, random weights have no features, divided weights would have to be gathered, and
+    features of all images take longer than a training that does not see each of them once.
     """
     is_divided_model = is_divided(trainer.args) or trainer.is_deepspeed_enabled
     if run.kind == SEED or job.recipe.is_probe or job.from_scratch or is_divided_model:
         return {}
-    chosen = balance.chosen(
-        job.recipe.class_balance, trainer.train_dataset.labels, n_classes=trainer.model.config.num_labels
-    )
-    return linear_probe.baseline(trainer, evaluated, job.store, weighted=chosen != "none")
+    args, n_images = trainer.args, len(trainer.train_dataset)
+    n_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if 0 < args.max_steps < n_images / n_per_step:
+        logger.info("Not compared with a linear probe: training ends before it has seen each image once")
+        return {}
+    labels, n_classes = trainer.train_dataset.labels, trainer.model.config.num_labels
+    weighted = balance.is_weighted(job.recipe.class_balance, labels, n_classes=n_classes)
+    return linear_probe.baseline(trainer, evaluated, job.store, weighted=weighted)
 
 
 def _logits(trainer: Trainer, evaluated: Mapping[str, ImageDataset]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Weights that FSDP divides among the processes: what it needs to know of an image classifier, and all in one place."""
+"""Support for FSDP, which shards the weights over the processes."""
 
 import torch
 from accelerate import Accelerator
@@ -10,10 +10,10 @@ from memevit.model import layers
 
 
 def give_memory(model: PreTrainedModel) -> None:
-    """Give every weight an address; without FSDP all have one.
+    """Allocate memory for weights on the meta device; without FSDP there are none.
 
-    With it, all processes but the first leave weights that are in no file, those of a new head, without memory. They
-    come from the first one in the end, but until then weights are copied, and accelerate tells them apart by address.
+    With it, all processes but the first leave weights that are in no file, those of a new head, without memory. Their
+    values come from the first process later, but accelerate tells weights apart by their address before that.
     """
     for name, parameter in list(model.named_parameters()):
         if parameter.is_meta:
@@ -23,10 +23,10 @@ def give_memory(model: PreTrainedModel) -> None:
 
 
 def prepare(model: PreTrainedModel) -> None:
-    """Let accelerate divide `model` block by block where nothing else is asked for.
+    """Let accelerate shard `model` block by block, unless the user asks for something else.
 
-    The other class that a ViT names, its embeddings, holds what accelerate 1.15 divides by itself, and it can't do so
-    twice. Of a network without a place for those, such as ConvNeXt, it must not ask where they are.
+    A ViT also names its embeddings, which accelerate 1.15 already shards by itself, and fails if it does so twice. For
+    networks without input embeddings, such as ConvNeXt, it must not fail when it asks for them.
     """
     if blocks := layers.block_names(model):
         model._no_split_modules = sorted({type(model.get_submodule(name)).__name__ for name in blocks})
@@ -37,14 +37,14 @@ def prepare(model: PreTrainedModel) -> None:
 
 
 def whole(accelerator: Accelerator, model: nn.Module) -> PreTrainedModel:
-    """A copy of `model` with all its weights in single precision, on the device of every process.
+    """A copy of `model` with all weights in single precision, on the device of every process.
 
-    Where training takes several devices for the gradients and their averages, one is enough to look at pictures.
+    Training needs several devices for the gradients and moments; inference fits on one.
     """
-    weights = accelerator.get_state_dict(model)  # Whole in the first process only.
+    weights = accelerator.get_state_dict(model)  # Complete in the first process only.
     copied = AutoModelForImageClassification.from_config(model.config, dtype=torch.float32)
     if accelerator.is_main_process:
         copied.load_state_dict(weights)
     copied.to(accelerator.device)
-    broadcast(copied.state_dict())  # Into the weights themselves.
+    broadcast(copied.state_dict())  # In place.
     return copied

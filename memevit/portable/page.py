@@ -1,6 +1,6 @@
-"""The web page: drop or paste pictures, read the game and the probabilities. It runs here and in a Space on the Hub.
+"""The web page: drop or paste images, read the class and the probabilities. It runs here and in a Space on the Hub.
 
-It imports nothing of this project, for in the Space only this file and its neighbours are there.
+It imports nothing of this project: a Space holds only this file and its neighbours.
 """
 
 import base64
@@ -10,8 +10,10 @@ import io
 import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,52 +23,84 @@ from PIL import Image
 if TYPE_CHECKING:
     import gradio
 
-# What is said about a file: probabilities by class, or in words why it can't be read.
+logger = logging.getLogger(__name__)
+
+# The answer for a file: probabilities by class, or a sentence why it can't be read.
 Answer = Mapping[str, float] | str
 Classify = Callable[[Path], tuple[Answer, Image.Image | None]]
 
-MAX_PICTURES = 30  # At once.
+MAX_IMAGES = 30  # At once.
 MAX_SHOWN_CLASSES = 5
-MAX_LISTED_CLASSES = 12
 THUMBNAIL_PX = 192
-UPLOADS_LIVE_S = 600  # An upload that was never asked about is deleted after so long.
+UPLOADS_LIVE_S = 600  # An upload that was never classified is deleted after this time.
 
 _FONTS = ("system-ui", "sans-serif")
 _CSS = """
-.memes { display: grid; gap: 0.75rem; }
-.meme { display: flex; gap: 1rem; align-items: flex-start; padding: 0.75rem; border-radius: 0.5rem;
+.answers { display: grid; gap: 0.75rem; }
+#too-large { margin: 0; color: var(--error-text-color, #b91c1c); }
+.answer { display: flex; gap: 1rem; align-items: flex-start; padding: 0.75rem; border-radius: 0.5rem;
         border: 1px solid var(--border-color-primary); background: var(--block-background-fill); }
-.meme img { width: 6rem; height: 6rem; object-fit: contain; flex: none; border-radius: 0.25rem; }
-.meme > div { flex: 1; min-width: 0; overflow-wrap: anywhere; }
-.meme .game { font-size: 1.25rem; font-weight: 600; }
-.meme .file { font-size: 0.8rem; color: var(--body-text-color-subdued); }
-.meme dl { display: grid; grid-template-columns: minmax(5rem, 2fr) 3fr 3.5rem; gap: 0.15rem 0.6rem; margin: 0.4rem 0 0;
-           align-items: center; }
-.meme dt, .meme dd { margin: 0; font-size: 0.9rem; }
-.meme dd.share { text-align: right; font-variant-numeric: tabular-nums; }
-.meme .bar { height: 0.6rem; border-radius: 0.3rem; background: var(--border-color-primary); overflow: hidden; }
-.meme .bar i { display: block; height: 100%; background: var(--color-accent); }
+.answer img { width: 6rem; height: 6rem; object-fit: contain; flex: none; border-radius: 0.25rem; }
+.answer > div { flex: 1; min-width: 0; overflow-wrap: anywhere; }
+.answer .class { font-size: 1.25rem; font-weight: 600; }
+.answer .file { font-size: 0.8rem; color: var(--body-text-color-subdued); }
+.answer dl { display: grid; grid-template-columns: minmax(5rem, 2fr) 3fr 3.5rem; gap: 0.15rem 0.6rem;
+             margin: 0.4rem 0 0; align-items: center; }
+.answer dt, .answer dd { margin: 0; font-size: 0.9rem; }
+.answer dd.share { text-align: right; font-variant-numeric: tabular-nums; }
+.answer .bar { height: 0.6rem; border-radius: 0.3rem; background: var(--border-color-primary); overflow: hidden; }
+.answer .bar i { display: block; height: 100%; background: var(--color-accent); }
 #examples, #examples .grid-wrap { min-height: 0; height: auto; overflow: visible; }
 #examples .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)); padding: 0.5rem; }
 #examples .thumbnail-item { aspect-ratio: 4 / 3; }
 @media (max-width: 40rem) { #examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
-@media (max-width: 30rem) { .meme img { width: 4rem; height: 4rem; } .meme { gap: 0.6rem; } }
+@media (max-width: 30rem) { .answer img { width: 4rem; height: 4rem; } .answer { gap: 0.6rem; } }
 """
 
-# What is pasted anywhere on the page takes the way of what is chosen.
-_PASTE = """
+# Files that are chosen, dropped or pasted anywhere on the page take one way, without those that are too large: the
+# server refuses a whole request when one of its files is.
+_SCRIPT = """
 <script>
-document.addEventListener("paste", (event) => {
-  const input = document.querySelector("input[type=file]");
-  if (!input || !event.clipboardData.files.length) return;
-  const chosen = new DataTransfer();
-  for (const file of event.clipboardData.files) chosen.items.add(file);
-  input.files = chosen.files;
-  input.dispatchEvent(new Event("change", { bubbles: true }));
-  event.preventDefault();
-});
+(() => {
+  const limit = MAX_FILE_BYTES, text = "MAX_FILE_TEXT", ours = new WeakSet();
+  const say = (tooLarge) => {
+    const note = document.getElementById("too-large");
+    const size = (file) => (file.size / 1e6).toFixed(file.size < 1e7 ? 1 : 0) + " MB";
+    const names = tooLarge.map((file) => file.name + " (" + size(file) + ")").join(", ");
+    if (note) note.textContent = names && "Left out, larger than " + text + ": " + names;
+  };
+  const take = (files) => {
+    const input = document.querySelector("input[type=file]"), chosen = new DataTransfer();
+    const all = Array.from(files);
+    all.filter((file) => file.size <= limit).forEach((file) => chosen.items.add(file));
+    say(all.filter((file) => file.size > limit));
+    if (!input || !chosen.files.length) { if (input) input.value = ""; return; }
+    input.files = chosen.files;
+    const event = new Event("change", { bubbles: true });
+    ours.add(event);
+    input.dispatchEvent(event);
+  };
+  const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
+  document.addEventListener("change", (event) => {
+    if (ours.has(event) || !event.target.matches("input[type=file]")) return;
+    stop(event);
+    take(event.target.files);
+  }, true);
+  document.addEventListener("drop", (event) => {
+    if (!event.dataTransfer.files.length) return;
+    stop(event);
+    take(event.dataTransfer.files);
+  }, true);
+  document.addEventListener("dragover", (event) => event.preventDefault(), true);
+  document.addEventListener("paste", (event) => {
+    if (!event.clipboardData.files.length) return;
+    stop(event);
+    take(event.clipboardData.files);
+  }, true);
+})();
 </script>
 """
+_TEXTS = {"upload_text.drop_gallery": "Drop images here", "upload_text.click_to_upload": "Click to choose"}
 
 
 @contextlib.contextmanager
@@ -79,23 +113,24 @@ def served(
     max_file_bytes: int = 20_000_000,
     **launch_options: Any,
 ) -> Iterator[str]:
-    """Serve the page while the context lasts; uploads lie in a folder that goes away with it.
+    """Serve the page while the context lasts; uploads are in a folder that is deleted afterwards.
 
     Args:
-        classify: what to say about a picture file, with a small picture of it or None.
-        title: of the page.
+        classify: what to say about an image file, with the image itself or None.
+        title: of the page, as plain text.
         about: a sentence or two below the title, in Markdown.
-        examples: pictures to try.
+        examples: images to try.
         max_file_bytes: a larger upload is refused.
         launch_options: for Gradio: server_name, server_port, inbrowser.
 
     Yields:
-        The address.
+        The URL of the page.
 
     Raises:
         OSError: the port is taken, where one was named.
     """
     with tempfile.TemporaryDirectory(prefix="uploads-") as folder, _environment(GRADIO_TEMP_DIR=folder, no_proxy="*"):
+        _keep_quiet_and_offline()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is up.
         page = build(classify, title=title, about=about, examples=examples)
         import gradio
@@ -107,7 +142,10 @@ def served(
                 max_file_size=max_file_bytes,
                 theme=theme,
                 css=_CSS,
-                head=_PASTE,
+                head=_SCRIPT.replace("MAX_FILE_BYTES", str(max_file_bytes)).replace(
+                    "MAX_FILE_TEXT", readable_size(max_file_bytes)
+                ),
+                i18n=gradio.I18n(en=_TEXTS),
                 footer_links=[],
                 prevent_thread_lock=True,
                 quiet=True,
@@ -123,7 +161,7 @@ def served(
 
 @contextlib.contextmanager
 def _environment(**own: str) -> Iterator[None]:
-    """Set what Gradio reads whenever it needs it; what it asks others for is off."""
+    """Set what Gradio reads whenever it needs it; its requests to others are off."""
     before = dict(os.environ)
     os.environ.update(own, GRADIO_ANALYTICS_ENABLED="False")
     try:
@@ -135,21 +173,63 @@ def _environment(**own: str) -> Iterator[None]:
                 os.environ[name] = before[name]
 
 
+def _keep_quiet_and_offline() -> None:
+    """Make Gradio's server fetch no URL and print no traceback for a malformed call.
+
+    Gradio downloads whatever URL a request names, and prints the traceback of every error; there is no option for
+    either. A bug in `classify` is still logged with its traceback, see `_answered`.
+    """
+    import safehttpx
+    from gradio import processing_utils, queueing, routes
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("this server fetches no URLs")
+
+    processing_utils.async_ssrf_protected_get = processing_utils.async_ssrf_protected_download = refuse
+    safehttpx.async_validate_url = refuse
+
+    def log_briefly(*_: Any, **__: Any) -> None:
+        logger.warning("A call was refused: %s", " ".join(str(sys.exception()).split())[:200])
+
+    brief = types.SimpleNamespace(print_exc=log_briefly)
+    queueing.traceback = routes.traceback = brief
+    server_log = logging.getLogger("uvicorn.error")
+    if _without_traceback not in server_log.filters:
+        server_log.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info, record.exc_text = None, None
+    return True
+
+
+def readable_size(n_bytes: int) -> str:
+    """A file size in decimal units.
+
+    Example:
+        >>> readable_size(20_000_000), readable_size(1_500_000), readable_size(900)
+        ('20 MB', '1.5 MB', '900 bytes')
+    """
+    return f"{n_bytes / 1e6:.3g} MB" if n_bytes >= 100_000 else f"{n_bytes} bytes"
+
+
 def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path] = ()) -> "gradio.Blocks":
     """The page as Gradio blocks, see `served`."""
     import gradio
 
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(60, UPLOADS_LIVE_S)) as page:
-        gradio.Markdown(f"# {html.escape(title)}\n\n{about}")
-        pictures = gradio.Gallery(
-            label="Drop, paste or choose pictures", type="filepath", sources=["upload"], interactive=True,
+        gradio.HTML(f"<h1>{html.escape(title)}</h1>", padding=False)
+        gradio.Markdown(about)
+        images = gradio.Gallery(
+            label="Drop, paste or choose images", type="filepath", sources=["upload"], interactive=True,
             file_types=["image"], height=240,
         )  # fmt: skip
+        gradio.HTML('<p id="too-large" role="status"></p>', padding=False)
         answers = gradio.HTML(padding=False)
-        pictures.upload(
-            lambda chosen: (None, answer_uploads(classify, uploaded(chosen or []))),
-            pictures,
-            [pictures, answers],
+        images.upload(
+            lambda chosen: (None, answer_uploads(classify, uploaded(chosen))),
+            images,
+            [images, answers],
             api_name="classify",
             preprocess=False,  # `uploaded` wants the value as the browser sends it.
         )
@@ -162,7 +242,7 @@ def _add_examples(classify: Classify, examples: Sequence[Path], answers: "gradio
     import gradio
 
     gradio.set_static_paths(list(examples))  # Served from where they lie, not from among the uploads.
-    gradio.Markdown("Or try one of these drawn examples:")
+    gradio.Markdown("Or try one of these examples:")
     shown = gradio.Gallery(
         [str(path) for path in examples], label="Examples", elem_id="examples", show_label=False, interactive=False,
         columns=3, object_fit="contain", height="auto", allow_preview=False, buttons=[],
@@ -170,29 +250,38 @@ def _add_examples(classify: Classify, examples: Sequence[Path], answers: "gradio
 
     def chosen(event: gradio.SelectData) -> str:
         path = examples[event.index]
-        return _cards([_card(path.name, *classify(path))])
+        return _cards([_answered(classify, path)])
 
     shown.select(chosen, None, answers, api_visibility="private")
 
 
-def uploaded(chosen: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """The files of a gallery's value that are uploads and still there, and nothing else of this machine."""
+def uploaded(chosen: Any) -> list[Path]:
+    """The files of a gallery's value that are uploads and still there, and nothing else of this machine.
+
+    Raises:
+        gradio.Error: `chosen` is not the value of a gallery.
+    """
+    import gradio
+
     folder = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
-    paths = [Path((one.get("image") or one["video"])["path"]).resolve() for one in chosen]
+    try:
+        paths = [Path((one.get("image") or one["video"])["path"]).resolve() for one in chosen or []]
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, RuntimeError):
+        raise gradio.Error("Expected a list of uploaded images.", print_exception=False) from None
     return [path for path in paths if path.is_relative_to(folder) and path.is_file()]
 
 
 def answer_uploads(classify: Classify, paths: Sequence[Path]) -> str:
-    """What is said about uploaded files, as HTML; the files are deleted."""
+    """The answers for uploaded files, as HTML; the files are deleted."""
     try:
-        found = _cards([_card(path.name, *classify(path)) for path in paths[:MAX_PICTURES]])
+        found = _cards([_answered(classify, path) for path in paths[:MAX_IMAGES]])
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # The folder that Gradio makes for every upload.
                 path.parent.rmdir()
-    note = f"<p>Only the first {MAX_PICTURES} of {len(paths)} pictures were looked at.</p>"
-    return found + (note if len(paths) > MAX_PICTURES else "")
+    note = f"<p>Only the first {MAX_IMAGES} of {len(paths)} images were classified.</p>"
+    return found + (note if len(paths) > MAX_IMAGES else "")
 
 
 def wait() -> None:
@@ -203,31 +292,27 @@ def wait() -> None:
     stopped.wait()
 
 
-def listed(class_names: Sequence[str]) -> str:
-    """The classes as text, the first of them where there are many.
-
-    Example:
-        >>> listed(["animal_crossing", "doom"])
-        'animal crossing and doom'
-    """
-    names = [html.escape(name.replace("_", " ")) for name in class_names]
-    if len(names) > MAX_LISTED_CLASSES:
-        names[MAX_LISTED_CLASSES:] = [f"{len(names) - MAX_LISTED_CLASSES} more"]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+def _answered(classify: Classify, path: Path) -> str:
+    """The answer for one file as HTML; a bug is logged and does not take the answers for other files with it."""
+    try:
+        answer, image = classify(path)
+    except Exception:
+        logger.exception("The model failed on an image")
+        answer, image = "The model failed on this image; the log says why.", None
+    return _card(path.name, answer, image)
 
 
 def _cards(cards: Sequence[str]) -> str:
-    return f'<div class="memes">{"".join(cards)}</div>'
+    return f'<div class="answers">{"".join(cards)}</div>'
 
 
-def _card(name: str, answer: Answer, picture: Image.Image | None) -> str:
-    """One picture and what is said about it."""
-    image = f'<img alt="" src="{_thumbnail(picture)}">' if picture else ""
+def _card(name: str, answer: Answer, image: Image.Image | None) -> str:
+    """One image and the answer for it."""
+    shown = f'<img alt="" src="{_thumbnail(image)}">' if image else ""
     file = f'<div class="file">{html.escape(name)}</div>'
     if isinstance(answer, str):
-        return (
-            f'<div class="meme">{image}<div><div class="game">unreadable</div>{html.escape(answer)}{file}</div></div>'
-        )
+        why = f'<div class="class">unreadable</div>{html.escape(answer)}'
+        return f'<div class="answer">{shown}<div>{why}{file}</div></div>'
     ordered = sorted(answer.items(), key=lambda one: -one[1])
     best = html.escape(ordered[0][0].replace("_", " "))
     bars = "".join(
@@ -235,12 +320,12 @@ def _card(name: str, answer: Answer, picture: Image.Image | None) -> str:
         f'<dd class="share" data-class="{html.escape(label)}" data-share="{share:.6f}">{share:.1%}</dd>'
         for label, share in ordered[:MAX_SHOWN_CLASSES]
     )
-    return f'<div class="meme">{image}<div><div class="game">{best}</div>{file}<dl>{bars}</dl></div></div>'
+    return f'<div class="answer">{shown}<div><div class="class">{best}</div>{file}<dl>{bars}</dl></div></div>'
 
 
-def _thumbnail(picture: Image.Image) -> str:
-    """A small JPEG as an address that holds its own data: no file is left for it."""
-    small = picture.convert("RGB")
+def _thumbnail(image: Image.Image) -> str:
+    """A small JPEG as a data: URL, so that no file is left for it."""
+    small = image.convert("RGB")
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     content = io.BytesIO()
     small.save(content, "JPEG", quality=80)

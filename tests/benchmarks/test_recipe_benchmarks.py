@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import recipe, reference, runs
 from memevit import cli
-from memevit.arguments import ModelArguments
+from memevit.arguments import ModelArguments, RecipeArguments
 from memevit.evaluation.predictions import Predictions
-from memevit.model.recipe import FineTuningArguments, RecipeArguments
+from memevit.model.recipe import FineTuningArguments
 
 
 def row(validation, test, nll=1.0):

@@ -5,6 +5,7 @@ import random
 import stat
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -122,17 +123,58 @@ def test_a_folder_without_a_slash_at_its_end_is_known_by_its_attribute(zip_path,
     assert contents_of(target_dir) == {"doom/1.jpg": b"x"}
 
 
-def test_utf8_names_without_the_flag_are_read_as_utf8_and_others_as_cp437(zip_path, target_dir):
-    class Unflagged(zipfile.ZipInfo):
-        raw = b""
+class Unflagged(zipfile.ZipInfo):
+    """An entry whose name is written as these bytes, without a word on their encoding."""
 
-        def _encodeFilenameFlags(self):
-            return self.raw, self.flag_bits
+    def __init__(self, raw, extra=b""):
+        super().__init__("x")
+        self.raw, self.extra = raw, extra
 
-    apple, windows = Unflagged("a"), Unflagged("w")
-    apple.raw, windows.raw = "Pokémon/1.jpg".encode(), b"caf\x82/1.jpg"
-    archives.extract_zip(write_zip(zip_path, [(apple, b"x"), (windows, b"y")]), target_dir)
-    assert contents_of(target_dir) == {"Pokémon/1.jpg": b"x", "café/1.jpg": b"y"}
+    def _encodeFilenameFlags(self):
+        return self.raw, self.flag_bits
+
+
+def test_utf8_names_without_the_flag_are_read_as_utf8(zip_path, target_dir):
+    archives.extract_zip(write_zip(zip_path, [(Unflagged("Pokémon/1.jpg".encode()), b"x")]), target_dir)
+    assert contents_of(target_dir) == {"Pokémon/1.jpg": b"x"}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        *(
+            ("cp932", "ソ連/表.jpg"),
+            ("big5", "功能/許.jpg"),
+            ("gbk", "乗乣/乗.jpg"),
+        ),  # All have letters with the byte 0x5C.
+        *(("cp949", "게임/1.jpg"), ("cp437", "café/1.jpg")),
+    ],
+)
+def test_names_in_another_encoding_are_asked_for_and_then_read(zip_path, target_dir, encoding, name):
+    write_zip(zip_path, [(Unflagged(name.encode(encoding)), b"x"), (Unflagged(b"plain\\2.jpg"), b"y")])
+    said = refusal(zip_path, target_dir)
+    assert "neither ASCII nor UTF-8" in said
+    assert "--zip_encoding" in said
+    if encoding != "gbk":  # Of which gb18030 is a superset.
+        assert f"{name} ({encoding})" in said
+    assert not target_dir.exists()
+    archives.extract_zip(zip_path, target_dir, encoding=encoding)
+    assert contents_of(target_dir) == {name: b"x", "plain/2.jpg": b"y"}
+
+
+def test_a_wrong_encoding_is_refused(zip_path, target_dir):
+    write_zip(zip_path, [(Unflagged("ソ連/表.jpg".encode("cp932")), b"x")])
+    with pytest.raises(UserError, match="names that are not in ascii"):
+        archives.extract_zip(zip_path, target_dir, encoding="ascii")
+
+
+def test_a_name_in_utf8_beside_the_old_one_is_used(zip_path, target_dir):
+    raw = "ソ連/1.jpg".encode("cp932")
+    field = b"\1" + struct.pack("<I", zlib.crc32(raw)) + "ソ連/1.jpg".encode()
+    extra = struct.pack("<HH", 0x7075, len(field)) + field
+    archives.extract_zip(write_zip(zip_path, [(Unflagged(raw, extra), b"x")]), target_dir)
+    assert contents_of(target_dir) == {"ソ連/1.jpg": b"x"}
 
 
 def test_what_windows_and_macos_add_is_left_out(zip_path, target_dir):
@@ -210,7 +252,7 @@ def test_a_compression_that_can_not_be_bounded_or_read_is_named(zip_path, target
         (b"Rar!\x1a\x07", "is not a zip file but a RAR archive"),
         (b"7z\xbc\xaf\x27\x1c", "is not a zip file but a 7-Zip archive"),
         (b"\n<!doctype html>", "is not a zip file but a web page"),
-        (b"\xff\xd8\xff\xe0", "is not a zip file but a JPEG picture"),
+        (b"\xff\xd8\xff\xe0", "is not a zip file but a JPEG image"),
         (b"hello", "is not a zip file but something else"),
     ],
 )
@@ -250,14 +292,14 @@ def test_a_declared_bomb_is_refused_before_anything_is_written(zip_path, target_
     write_zip(zip_path, [(f"doom/{n}.bmp", b"0" * 1000) for n in range(2)])
     for n in range(2):
         edited(zip_path, 24, struct.pack("<I", 3 << 30), of=f"doom/{n}.bmp")
-    assert "to 6,442,450,944 bytes, which no collection of pictures does" in refusal(zip_path, target_dir)
+    assert "to 6,442,450,944 bytes, which no collection of images does" in refusal(zip_path, target_dir)
     assert not target_dir.exists()
 
 
 def test_an_honest_bomb_is_refused_before_anything_is_written(zip_path, target_dir, monkeypatch):
     monkeypatch.setattr(archives, "RATIO_COUNTS_FROM_BYTES", MEBIBYTE)
     write_zip(zip_path, [("doom/1.bmp", bytes(20 * MEBIBYTE))])
-    assert "to 20,971,520 bytes, which no collection of pictures does" in refusal(zip_path, target_dir)
+    assert "to 20,971,520 bytes, which no collection of images does" in refusal(zip_path, target_dir)
     assert not target_dir.exists()
 
 

@@ -1,4 +1,3 @@
-import fcntl
 import gc
 import io
 import logging
@@ -10,6 +9,7 @@ import threading
 import zipfile
 from pathlib import Path
 
+import filelock
 import pytest
 
 from memevit.data import kaggle
@@ -348,8 +348,7 @@ def test_a_pasted_link_is_answered_with_its_handle():
 def test_a_second_command_waits_until_the_first_has_downloaded(server, cache, caplog):
     caplog.set_level(logging.INFO)
     cache.parent.mkdir(parents=True)
-    with (cache.parent / ".doom-crossing.lock").open("w") as lock_file:
-        fcntl.flock(lock_file, fcntl.LOCK_EX)
+    with filelock.FileLock(cache.parent / ".doom-crossing.lock"):
         second = threading.Thread(target=kaggle.download, args=(HANDLE,))
         second.start()
         second.join(0.3)

@@ -59,7 +59,7 @@ def test_a_class_that_the_loader_would_take_for_a_split_is_refused_with_a_better
 
 @pytest.mark.parametrize("name", ["__doom", "a::b", "a\\b", "$HOME", "line\nbreak", "bell\a", os.fsdecode(b"caf\xe9")])
 def test_a_class_whose_pictures_the_loader_would_not_find_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="would not find its pictures"):
+    with pytest.raises(UserError, match="would not find its images"):
         layout.read(fill(tmp_path, f"{name}/1.jpg", "doom/2.jpg"))
 
 
@@ -149,3 +149,86 @@ def test_the_order_in_which_folders_are_listed_does_not_matter(tmp_path, monkeyp
         os, "walk", lambda top, **options: ((f, s[::-1], n[::-1]) for f, s, n in listed(top, **options))
     )
     assert layout.read(root) == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "how"),
+    [
+        ("Doom", "doom", "capital letters"),
+        ("Pok\u00e9mon", "Poke\u0301mon", "NFC and NFD"),
+        ("doom", "doom ", "spaces"),
+        ("doom 2", "doom  2", "spaces"),
+        ("STRASSE", "stra\u00dfe", "capital letters"),
+        ("train/Doom", "test/doom", "capital letters"),
+    ],
+)
+def test_class_folders_that_look_alike_are_refused_with_the_difference(tmp_path, one, other, how):
+    fill(
+        tmp_path,
+        f"{one}/1.jpg",
+        f"{other}/2.jpg",
+        *(["train/cat/3.jpg", "test/cat/4.jpg"] if "/" in one else ["cat/3.jpg"]),
+    )
+    with pytest.raises(UserError, match=f"differ only in .*{how}"):
+        layout.read(tmp_path)
+
+
+def test_hidden_folders_with_images_and_folders_that_systems_make_are_named(tmp_path, caplog):
+    caplog.set_level("INFO")
+    fill(
+        tmp_path,
+        "a/1.jpg",
+        "b/2.jpg",
+        ".NET/3.jpg",
+        ".idea/x.xml",
+        "a/@eaDir/1.jpg/thumb.jpg",
+        "b/@eaDir/t.jpg",
+        ".git/x.png",
+    )
+    assert sorted(found_in(tmp_path)) == ["a/1.jpg", "b/2.jpg"]
+    assert ".NET was not read, because its name begins with a dot. If it is a class, rename it." in caplog.text
+    assert "2 folders called @eaDir were not read" in caplog.text
+    assert ".idea" not in caplog.text
+
+
+def test_nested_class_folders_are_named_with_a_way_out(tmp_path, caplog):
+    fill(tmp_path, "animals/cat/1.jpg", "animals/dog/2.jpg", "cars/3.jpg", "cars/notes/x.txt")
+    assert set(found_in(tmp_path).values()) == {("animals", ""), ("cars", "")}
+    (said,) = caplog.messages
+    assert said.startswith("All images in the folders ['cat', 'dog'] of 'animals' count as the class 'animals'.")
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (("train/a/1.jpg", "train/b/2.jpg", "test1/3.jpg"), "move test1 away, as images without a class"),
+        (("train/a/1.jpg", "train/b/2.jpg", "test1/a/3.jpg", "test1/b/4.jpg"), "rename test1 to test"),
+        (
+            ("training_set/a/1.jpg", "training_set/b/2.jpg", "test_set/a/3.jpg"),
+            "rename test_set to test; rename training_set to train",
+        ),
+        (
+            ("train/a/1.jpg", "train/b/2.jpg", "extra/a/3.jpg"),
+            "move the classes in extra into the splits, or extra away",
+        ),
+    ],
+)
+def test_what_lies_beside_the_splits_is_answered_with_advice_that_works(tmp_path, names, advice):
+    with pytest.raises(UserError) as caught:
+        layout.read(fill(tmp_path, *names))
+    assert advice in str(caught.value)
+    for step in str(caught.value).split("To use it: ")[1].rstrip(".").split("; "):
+        words = step.split()
+        if words[0] == "rename":
+            (tmp_path / words[1]).rename(tmp_path / words[3])
+        else:
+            shutil.rmtree(tmp_path / (words[1] if words[2] == "away," else words[4]))
+    assert {split for _, split in found_in(tmp_path).values()} <= {"train", "test"}
+
+
+def test_a_class_that_one_split_of_the_source_lacks_is_named_with_a_way_out(tmp_path):
+    fill(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg")
+    with pytest.raises(
+        UserError, match=r"'b' has no files in the split 'test' of the source \(1 files in train\).*--resplit"
+    ):
+        layout.require_classes_in_splits(layout.read(tmp_path).files)

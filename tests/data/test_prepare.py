@@ -216,7 +216,7 @@ def test_the_same_picture_in_two_classes_is_a_conflict(tmp_path, policy, kept):
     prep = json.loads((tmp_path / "data" / "prep.json").read_text())
     assert prep["n_conflicts"] == 1
     assert [file["source"] for file in prep["conflicts"][0]["files"]] == ["coral/both.png", "moss/both_too.jpg"]
-    assert all(row.reason == "the same picture in coral and moss" for row in both)
+    assert all(row.reason == "the same image in coral and moss" for row in both)
     with Image.open(tmp_path / "data" / "contact_sheet.jpg") as sheet:
         assert sheet.height > 3 * (34 + 118) + 118  # Three classes, and the conflict under every policy.
 
@@ -462,3 +462,30 @@ def test_a_correction_that_can_not_be_applied_is_named(tmp_path, capsys, row, me
     assert prepare(source, tmp_path / "data", "--corrections", tmp_path / "c.csv") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_conflicts_that_are_dropped_fill_no_split(tmp_path):
+    source = write_classes(tmp_path / "source", n=3)
+    for index in range(3):
+        draw_picture(900 + index).save(source / "coral" / f"both_{index}.png")
+        draw_picture(900 + index).save(source / "moss" / f"both_{index}.png")
+    for seed in range(4):
+        assert prepare(source, tmp_path / "data", "--seed", seed) == 0
+        rows = manifest.kept(manifest.read(tmp_path / "data"))
+        assert sorted((row.class_name, row.split) for row in rows) == sorted(
+            (name, split) for name in ("coral", "moss", "slate") for split in manifest.SPLITS
+        )
+
+
+def test_what_was_done_about_the_splits_is_recorded(tmp_path):
+    source = tmp_path / "source"
+    for number, split in enumerate(("train", "test")):
+        write_classes(source / split, n=8, first_seed=10_000 * number)
+    for argv, made_by in (
+        ((), {"train": "source", "validation": "seed", "test": "source"}),
+        (("--resplit",), {"train": "seed", "validation": "seed", "test": "seed"}),
+    ):
+        assert prepare(source, tmp_path / "data", *argv) == 0
+        assert json.loads((tmp_path / "data" / "prep.json").read_text())["split_made_by"] == made_by
+    rows = manifest.kept(manifest.read(tmp_path / "data"))
+    assert len({row.split for row in rows if row.source.startswith("test/")}) > 1

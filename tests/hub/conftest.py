@@ -20,17 +20,24 @@ from pathlib import Path
 from memevit.hub import publish, remote
 hub = remote.Hub.connect()
 repo = remote.Repository({repo_id!r}, {repo_type!r}, {revision!r})
-pushed = publish.push(
-    hub, repo, publish.files_in(Path({folder!r})), message="Upload", public={public!r}, create_pr={create_pr!r},
-    tag={tag!r}, is_ours=lambda path: path.endswith((".md", ".json", ".safetensors")),
+plan = publish.prepare(
+    hub, repo, publish.files_in(Path({folder!r})), public={public!r}, create_pr={create_pr!r}, tag={tag!r},
+    overwrite={overwrite!r}, is_ours=lambda path: path.endswith((".md", ".json", ".safetensors")),
 )
+publish.create(hub, plan)
+pushed = publish.send(hub, plan, message="Upload")
 version = None if {create_pr!r} else publish.name_version(hub, repo, pushed, {tag!r})
-if {public!r}:
+if {public!r} and not {create_pr!r}:
     publish.open_to_all(hub, repo)
 result = {{"version": version, **vars(pushed)}}
 """
+HISTORY = [
+    {"step": 30, "train_loss": 1.0, "learning_rate": 3e-4}, {"step": 42, "eval_loss": 0.9, "eval_accuracy": 0.5},
+    {"step": 84, "eval_loss": 0.8, "eval_accuracy": 0.6},
+]  # fmt: skip
 USUAL = {
     "repo_id": REPO_ID, "repo_type": "model", "revision": "main", "public": False, "create_pr": False, "tag": None,
+    "overwrite": False,
 }  # fmt: skip
 
 
@@ -38,7 +45,7 @@ USUAL = {
 def model_dir(tmp_path_factory, prepared, tiny_backbone):
     """A tiny model with random weights, measured on `prepared`, with everything that a model folder holds."""
     from memevit.data import dataset as prepared_data
-    from memevit.evaluation import measure
+    from memevit.evaluation import measure, plots
     from memevit.hub import model_page
     from memevit.model import backbone, classifier
     from memevit.pixels import load_image
@@ -61,10 +68,11 @@ def model_dir(tmp_path_factory, prepared, tiny_backbone):
         "n_parameters": 16931, "n_trainable_parameters": 16931, "learning_rate": 3e-4, "batch_size": 16,
         "precision": "fp32", "seed": 0, "from_scratch": False, "base_model": str(tiny_backbone), "image_size": 32,
     }  # fmt: skip
-    results.update(path, **sections, training=training, history=[], data=prepared_data.describe(prepared))
+    results.update(path, **sections, training=training, history=HISTORY, data=prepared_data.describe(prepared))
     results.write_run(
         path, {"arguments": {"dataset": prepared.name, "seed": 0}, "environment": results.environment(), "seed": 0}
     )
+    plots.draw_figures(path, results.read(path))
     model_page.write(path)
     return path
 
@@ -162,7 +170,7 @@ def client(server, session_client):
 @pytest.fixture
 def xet_client(client, server, model_dir):
     """The real client, sending large files by Xet."""
-    for name in ("model.safetensors", "confusion_matrix.png"):
+    for name in ("model.safetensors", "confusion_matrix.png", "learning_curves.png"):
         server.knows_by_xet(model_dir / name)
     client.xet = True
     return client

@@ -37,7 +37,7 @@ class Fault:
 
     `status` is answered with `headers`; `drop` hangs up before anything is done, in the middle of an upload if there is
     one; `lose_answer` does what was asked and then hangs up; `flip` changes one byte of what is sent; `silent_s` waits
-    so many seconds before it does anything.
+    so many seconds before it does anything; `padding` is the number of bytes of an error's body.
     """
 
     status: int = 0
@@ -46,6 +46,7 @@ class Fault:
     lose_answer: bool = False
     flip: bool = False
     silent_s: float = 0.0
+    padding: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class HubServer:
         for one in self._servers:
             one.hub = self
             threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
+        self._silent = socket.create_server(("127.0.0.1", 0), backlog=64)  # Takes connections and says nothing.
+        self.silent_port = self._silent.getsockname()[1]
         self.reset()
 
     def reset(self) -> None:
@@ -112,9 +115,11 @@ class HubServer:
         self.requests: list[Request] = []
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.xet_hashes: dict[str, tuple[str, bytes]] = {}
-        self.has_xet, self.tampered = True, set()
+        self.has_xet, self.is_xet_silent, self.tampered = True, False, set()
+        self.n_bytes_sent = 0  # Of padding.
 
     def close(self) -> None:
+        self._silent.close()
         for one in self._servers:
             one.shutdown()
             one.server_close()
@@ -186,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.hang_up()
         self.body = self.rfile.read(length)
         if self.fault.status:
+            if self.fault.padding:
+                return self.answer_at_length(self.fault)
             return self.answer({"error": f"planned {self.fault.status}"}, self.fault.status, self.fault.headers)
         try:
             action()
@@ -207,6 +214,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(raw)
+
+    def answer_at_length(self, fault: Fault) -> None:
+        self.send_response(fault.status)
+        for name, value in (fault.headers | {"Content-Length": str(fault.padding)}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while self.hub.n_bytes_sent < fault.padding:
+                self.wfile.write(b"x" * 100_000)
+                self.wfile.flush()
+                self.hub.n_bytes_sent += 100_000
+        self.close_connection = True
 
     def hang_up(self) -> None:
         self.close_connection = True
@@ -232,7 +251,7 @@ class _StorageHandler(_Handler):
         self.answer(b"", headers={"ETag": '"x"'})
 
     def fetch(self) -> None:
-        self.answer(self.hub.stored[self._oid()])
+        self.answer(self.hub.stored.get(self._oid()) or self.hub.xet_hashes[self._oid()][1])
 
 
 class _HubHandler(_Handler):
@@ -448,7 +467,7 @@ class _HubHandler(_Handler):
     def xet_token(self) -> None:
         if not self.hub.has_xet:
             self.nothing()
-        cas = f"local://{self.hub.xet_dir}"
+        cas = f"http://127.0.0.1:{self.hub.silent_port}" if self.hub.is_xet_silent else f"local://{self.hub.xet_dir}"
         names = ("X-Xet-Access-Token", "X-Xet-Token-Expiration", "X-Xet-Cas-Url")
         self.answer(
             {"accessToken": "x", "exp": 4_000_000_000, "casUrl": cas},

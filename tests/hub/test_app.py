@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 
 import app
-from memevit.hub import space_page
-from memevit.hub.arguments import AppArguments
+from memevit.arguments import AppArguments
+from memevit.hub import description, space_page
 from memevit.portable import page
 from tests.conftest import draw_picture, run_script, run_sort
 
@@ -34,6 +34,10 @@ MAX_FILE_MB = 1
 
 def run_app(*argv):
     return run_script(app, *argv, groups=(AppArguments,))
+
+
+def words(*class_names):
+    return description.describe({"data": {"classes": class_names}}, name="me/games")
 
 
 class Served:
@@ -97,7 +101,7 @@ def served(model_dir):
 
 def shares(shown):
     """Probabilities by class of every picture on the page."""
-    cards = shown.split('<div class="meme">')[1:]
+    cards = shown.split('<div class="answer">')[1:]
     return [
         {html.unescape(name): float(share) for name, share in re.findall(r'data-class="(.*?)" data-share="(.*?)"', one)}
         for one in cards
@@ -165,6 +169,48 @@ def test_a_file_over_the_limit_is_refused(served):
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize(
+    "data",
+    [[7], [[7]], [[{}]], [[{"image": 7}]], [[{"image": {}}]], [], [None, None], "text", [[{"image": {"path": "\0"}}]]],
+)
+def test_a_malformed_call_is_refused_without_a_traceback(served, capfd, data):
+    event = served._http.post("gradio_api/call/classify", json={"data": data})
+    if event.status_code == 200:
+        served._http.get(f"gradio_api/call/classify/{event.json()['event_id']}")
+    served._http.post("gradio_api/call/classify", content=b"{")
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_url_in_a_file_route_or_a_call_is_not_looked_up(served, capfd):
+    for url in ("http://foreign.example/a.png", "https://foreign.example/a.png"):
+        assert served._http.get(f"gradio_api/file={url}").status_code == 403
+        with pytest.raises(AssertionError, match="event: error"):
+            served.ask([url])
+    assert served.hosts <= {"127.0.0.1", "localhost"}
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_bug_on_one_image_is_logged_and_leaves_the_others(tmp_path, caplog):
+    paths = [tmp_path / "good.png", tmp_path / "bad.png"]
+    for path in paths:
+        path.write_bytes(FILES["plain.jpg"])
+
+    def classify(path):
+        return ({"cat": 1.0}, None) if path.name == "good.png" else 1 / 0
+
+    shown = page.answer_uploads(classify, paths)
+    assert shares(shown) == [{"cat": 1.0}, {}]
+    assert "The model failed on this image" in shown
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_the_page_says_what_the_model_knows_and_draws_no_foreign_examples(served):
+    start = served.get("")
+    assert "Tells images of 3 classes apart: coral, moss and slate." in start
+    assert "examples/" not in start
+    assert "doom" not in start
+
+
 def test_no_upload_is_kept(served):
     served.classify(*FILES.items())
     served.classify(("broken.png", b"no picture"))
@@ -185,7 +231,7 @@ def test_pictures_that_were_answered_before_the_page_was_cleared_are_left_out(se
     served.ask([first])
     (second,) = served.upload(("second.jpg", FILES["plain.jpg"])).json()
     shown = served.ask([first, second])
-    assert ["second.jpg" in one for one in shown.split('<div class="meme">')[1:]] == [True]
+    assert ["second.jpg" in one for one in shown.split('<div class="answer">')[1:]] == [True]
 
 
 def test_it_listens_on_this_machine_only(served):
@@ -222,7 +268,7 @@ def test_a_space_runs_from_its_own_files_and_says_the_same(model_dir, tmp_path, 
     draw_picture(4).save(examples[0])
     space = tmp_path / "space"
     space.mkdir()
-    space_page.assemble(space, model_id="me/games", class_names=["coral", "moss", "slate"], examples=examples)
+    space_page.assemble(space, model_id="me/games", description=words("coral", "moss", "slate"), examples=examples)
     assert space_page.faults(space, examples) == []
     assert all(space_page.is_ours(path.relative_to(space).as_posix()) for path in space.rglob("*") if path.is_file())
     (space / "model.txt").write_text(f"{model_dir}\n")
@@ -239,7 +285,7 @@ def test_a_space_runs_from_its_own_files_and_says_the_same(model_dir, tmp_path, 
 
 
 def test_what_a_space_is_made_of_is_in_its_requirements(tmp_path):
-    space_page.assemble(tmp_path, model_id="me/games", class_names=["a", "b"], examples=[])
+    space_page.assemble(tmp_path, model_id="me/games", description=words("a", "b"), examples=[])
     names = {re.split("[<>=]", line)[0] for line in (tmp_path / "requirements.txt").read_text().split()}
     assert names == {"numpy", "pillow", "safetensors", "torch", "transformers"}
     wanted = Path("requirements-app.txt").read_text()
@@ -278,13 +324,13 @@ def test_without_gradio_it_says_what_to_install(model_dir, capsys, monkeypatch):
 
 
 def test_many_classes_and_many_pictures_are_cut_short(tmp_path):
-    assert page.listed([f"game_{number}" for number in range(40)]).endswith("game 11 and 28 more")
-    paths = [tmp_path / f"{number}.png" for number in range(page.MAX_PICTURES + 2)]
+    assert description.listed([f"game_{number}" for number in range(40)]).endswith("game 11 and 28 more")
+    paths = [tmp_path / f"{number}.png" for number in range(page.MAX_IMAGES + 2)]
     for path in paths:
         path.write_bytes(FILES["plain.jpg"])
     shown = page.answer_uploads(lambda path: ({f"c{n}": 1 / 9 for n in range(9)}, None), paths)
-    assert [len(one) for one in shares(shown)] == [page.MAX_SHOWN_CLASSES] * page.MAX_PICTURES
-    assert f"Only the first {page.MAX_PICTURES} of {page.MAX_PICTURES + 2} pictures" in shown
+    assert [len(one) for one in shares(shown)] == [page.MAX_SHOWN_CLASSES] * page.MAX_IMAGES
+    assert f"Only the first {page.MAX_IMAGES} of {page.MAX_IMAGES + 2} images" in shown
     assert not any(path.exists() for path in paths)
 
 
@@ -300,26 +346,28 @@ PASTE = """
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "is_phone"), [(1100, False), (390, True)])
-def test_the_page_in_a_browser_takes_files_pastes_and_examples(served, tmp_path, width, is_phone):
+def test_the_page_in_a_browser_takes_files_and_pastes(served, tmp_path, width, is_phone):
     import base64
 
     from tests.hub.browser import Browser
 
     (tmp_path / "meme.png").write_bytes(FILES["transparent.png"])
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    shown = "document.querySelector('.memes')?.innerText || ''"
+    shown = "document.querySelector('.answers')?.innerText || ''"
     browser = Browser(tmp_path / "profile", width=width, is_phone=is_phone)
     try:
         browser.open(served.address)
         browser.wait_for("!!document.querySelector('input[type=file]')")
-        browser.wait_for("document.querySelectorAll('#examples img').length == 6")
-        browser.upload("input[type=file]", [tmp_path / "meme.png", tmp_path / "broken.png"])
+        assert "Drop images here" in browser.value("document.body.innerText")
+        (tmp_path / "large.png").write_bytes(FILES["transparent.png"] + bytes(MAX_FILE_MB * 1_000_000))
+        browser.upload("input[type=file]", [tmp_path / n for n in ("meme.png", "large.png", "broken.png")])
         browser.wait_for(f"({shown}).includes('meme.png') && ({shown}).includes('not an image')")
+        assert browser.value("document.getElementById('too-large').innerText") == (
+            "Left out, larger than 1 MB: large.png (1.0 MB)"
+        )
         browser.wait_for("!!document.querySelector('input[type=file]')")
         browser.value(PASTE % base64.b64encode(content_of(draw_picture(9))).decode())
         browser.wait_for(f"({shown}).includes('pasted.png')")
-        browser.value("document.querySelector('#examples button.thumbnail-item').click()")
-        browser.wait_for(f"({shown}).includes('doom_1.jpg')")
         time.sleep(0.5)
         browser.screenshot(Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"page_{width}.png")
         assert browser.value("document.documentElement.scrollWidth <= window.innerWidth")

@@ -7,21 +7,26 @@ import numpy as np
 import pytest
 
 from memevit.errors import UserError
-from memevit.hub import assemble, checks
+from memevit.hub import checks, description, model_page
 from memevit.model.classifier import Classifier
 
 
 @pytest.fixture(scope="module")
 def reference(model_dir, tmp_path_factory):
-    paths = checks.drawn_pictures(tmp_path_factory.mktemp("drawn"), n=4)
+    paths = checks.drawn_images(tmp_path_factory.mktemp("drawn"), n=4)
     classifier = Classifier.load(model_dir)
     return checks.Reference.of(classifier.class_names, list(classifier.classify(paths)))
+
+
+def assemble(source, target):
+    words = description.Description("Games", "Tells games apart.", [], ["coral", "moss", "slate"], None)
+    model_page.assemble(source, target, description=words, links=model_page.Links(repo_id="me/games"))
 
 
 @pytest.fixture
 def folder(model_dir, tmp_path):
     (tmp_path / "page").mkdir()
-    assemble.assemble(model_dir, tmp_path / "page", repo_id="me/games")
+    assemble(model_dir, tmp_path / "page")
     return tmp_path / "page"
 
 
@@ -78,8 +83,8 @@ def test_only_the_page_is_assembled_and_no_folder_of_this_machine_is_named(model
     change(source / "run.json", arguments={"dataset": "/home/jane/memes/", "list": ["C:\\data\\x", "~/a/b", "/"]})
     (tmp_path / "page").mkdir()
     caplog.set_level("INFO")
-    assemble.assemble(source, tmp_path / "page", repo_id="me/games")
-    assert all(assemble.is_ours(path.name) for path in (tmp_path / "page").iterdir())
+    assemble(source, tmp_path / "page")
+    assert all(model_page.is_ours(path.name) for path in (tmp_path / "page").iterdir())
     arguments = json.loads((tmp_path / "page" / "run.json").read_text())["arguments"]
     assert arguments == {"dataset": "memes", "list": ["x", "b", "/"]}
     assert "checkpoint-9, notes.txt, training_args.bin" in caplog.text
@@ -87,12 +92,12 @@ def test_only_the_page_is_assembled_and_no_folder_of_this_machine_is_named(model
 
 def test_a_folder_without_a_model_is_no_page(tmp_path):
     with pytest.raises(UserError, match="holds no model"):
-        assemble.assemble(tmp_path, tmp_path, repo_id="me/games")
+        assemble(tmp_path, tmp_path)
 
 
-def test_drawn_pictures_are_always_the_same_and_differ_from_each_other(tmp_path):
+def test_drawn_images_are_always_the_same_and_differ_from_each_other(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    first, second = (checks.drawn_pictures(tmp_path / name) for name in ("a", "b"))
+    first, second = (checks.drawn_images(tmp_path / name) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert len({path.read_bytes() for path in first}) == checks.N_DRAWN_PICTURES
+    assert len({path.read_bytes() for path in first}) == checks.N_DRAWN_IMAGES

@@ -8,12 +8,12 @@ import struct
 import zipfile
 
 import pytest
+from memevit.hub.assemble import is_ours
 from PIL import Image
 
 from memevit import files
 from memevit.errors import UserError
 from memevit.hub import checks, leak_scan
-from memevit.hub.assemble import is_ours
 
 
 def picture(image_format):
@@ -109,10 +109,10 @@ def test_harmless_content_passes(tmp_path):
 def test_a_picture_passes_only_where_it_is_meant_and_as_it_was_made(tmp_path):
     (tmp_path / "confusion_matrix.png").write_bytes(picture("PNG"))
     known = {"confusion_matrix.png": files.sha256_of(tmp_path / "confusion_matrix.png")}
-    assert leak_scan.findings(tmp_path, known_pictures=known) == []
+    assert leak_scan.findings(tmp_path, known_images=known) == []
     (tmp_path / "confusion_matrix.png").write_bytes(picture("PNG") + b"x")
-    assert leak_scan.findings(tmp_path, known_pictures=known) == ["confusion_matrix.png is or holds a picture"]
-    assert leak_scan.findings(tmp_path, may_hold_pictures=True) == []
+    assert leak_scan.findings(tmp_path, known_images=known) == ["confusion_matrix.png is or holds an image"]
+    assert leak_scan.findings(tmp_path, may_hold_images=True) == []
 
 
 def test_everything_that_is_wrong_is_told_at_once():

@@ -9,11 +9,13 @@ import yaml
 from huggingface_hub import ModelCard
 
 from memevit import results
-from memevit.hub import figure, model_page
+from memevit.evaluation import plots
+from memevit.hub import description, model_page
 
+LINKS = model_page.Links(repo_id="me/games")
 NUMBER = re.compile(r"(?<![\w.,-])\d+(?:\.\d+)?(?:e-?\d+)?(?!\w|[.,]\d)")
 # Numbers of a name: of the Transformer's paper, of the F1 measure, of a license, of a backbone.
-NAMES = re.compile(r"https?://\S+|`[^`]*`|\bF1\b|apache-2\.0|cc-by-4\.0|95 %")
+NAMES = re.compile(r"https?://\S+|`[^`]*`|\bF1\b|apache-2\.0|cc-by-4\.0|95 %|16-bit|et al\., \d+")
 
 
 def numbers_in(value):
@@ -26,7 +28,7 @@ def numbers_in(value):
         return set()
     if isinstance(value, str):
         return set(NUMBER.findall(value))
-    return {json.dumps(value), f"{value:.3f}", f"{value:.0f}"}
+    return {json.dumps(value), f"{value:.3f}", f"{value:.0f}", f"{value:g}", f"{value / 1000:.0f}"}  # Also 17 k.
 
 
 def front_of(text):
@@ -39,7 +41,7 @@ def folder(model_dir, tmp_path):
 
 
 def test_every_number_on_the_card_is_in_results_json(model_dir):
-    text = model_page.render(model_dir, repo_id="me/games")
+    text = model_page.render(model_dir, links=LINKS)
     found = results.read(model_dir)
     body = NAMES.sub("", text.split("---\n", 2)[2])
     shown = NUMBER.findall(body)
@@ -77,10 +79,10 @@ def test_the_model_index_holds_every_number_about_the_model(model_dir):
 
 
 def test_the_front_matter_is_what_the_hub_reads(model_dir):
-    data = ModelCard(model_page.render(model_dir, repo_id="me/games", license_id="mit")).data
+    data = ModelCard(model_page.render(model_dir, links=LINKS, license_id="mit")).data
     assert (data.license, data.pipeline_tag, data.library_name) == ("mit", "image-classification", "transformers")
     assert data.metrics == ["accuracy", "f1", "precision", "recall"]
-    assert {"memes", "image-classification"} <= set(data.tags)
+    assert data.tags == ["image-classification", "vision", "coral", "moss", "slate"]
     assert (data.base_model, data.datasets) == (None, None)
 
 
@@ -106,18 +108,18 @@ def test_licence_and_base_model_are_those_of_the_backbone(folder, training, lice
 
 
 def test_it_says_in_words_what_there_is(folder):
-    text = model_page.render(folder, repo_id="me/games")
+    text = model_page.render(folder, links=LINKS)
     for heading in (
         "## Use",
         "## Classes",
-        "## How good it is",
+        "## Results",
         "## Training data",
-        "## Recipe",
-        "## Limits and misuse",
+        "## Training",
+        "## Limits",
     ):
         assert heading in text, heading
     assert "**coral**, **moss**, **slate**" in text
-    assert "not stated. Memes belong to the people who made them" in text
+    assert "not stated. The images belong to the people who made them" in text
     assert "AMD EPYC, 2 cores" in text
     assert "confusion_matrix.png" in text
 
@@ -166,15 +168,111 @@ def test_names_cannot_break_the_page(folder):
 def test_a_folder_with_little_in_it_gives_a_page_without_empty_sections(tmp_path):
     results.update(tmp_path, measurements=[])
     text = model_page.render(tmp_path)
-    assert "How good it is" not in text
+    assert "## Results" not in text
     assert "model-index" not in front_of(text)
     assert not re.search(r"^#+ [^\n]*\n+(?=#|\Z)", text, re.MULTILINE)
 
 
 def test_the_picture_of_the_confusion_is_the_same_for_the_same_counts():
     confusion = {"split": "test", "class_names": ["a$b", "ü"], "counts": [[3, 1], [0, 4]]}
-    content = figure.confusion_png(confusion)
+    content = plots.confusion_png(confusion)
     assert content.startswith(b"\x89PNG")
-    assert content == figure.confusion_png(confusion)
+    assert content == plots.confusion_png(confusion)
     many = [str(number) for number in range(60)]
-    assert figure.confusion_png({"split": "test", "class_names": many, "counts": [[1] * 60] * 60}) != content
+    assert plots.confusion_png({"split": "test", "class_names": many, "counts": [[1] * 60] * 60}) != content
+
+
+HOSTILE = [
+    "<script>alert(1)</script>", "<!--", "--> <img src=x onerror=alert(1)>", "a|b", "[x](javascript:alert(1))",
+    "![x](https://evil.example/x.png)", "https://evil.example", "www.evil.example", "`code` ``` x", "a\n---\n# heading",
+    "\x1b[2J", "{{ 7 * 7 }}", "@everybody", "=1+1",
+]  # fmt: skip
+
+
+def rendered(text):
+    """The card as the Hub's Markdown would show it."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(text.split("---\n", 2)[2])
+
+
+def links_of(html):
+    return set(re.findall(r'(?:href|src)="([^"]*)"', html))
+
+
+def test_nothing_from_data_becomes_markup_wherever_it_comes_from(folder):
+    found = results.read(folder)
+    plain = links_of(rendered(model_page.render(folder, links=LINKS)))
+    counts = next(iter(found["data"]["classes"].values()))
+    measured = {"summary": HOSTILE[0], "title": HOSTILE[4], "measurements": [{"name": HOSTILE[5], "value": 0.5}]}
+    for text in HOSTILE:
+        data = {"classes": {text: counts, f"{text}2": counts}, "source": f"kaggle:{text}", "license": text}
+        data |= {
+            "title": text,
+            "description": text,
+            "source_url": f"x{text}",
+            "fingerprint": text,
+            "n_left_out": {text: 1},
+        }
+        training = found["training"] | {"base_model": f"/x/{text}", "hardware": text, "precision": text}
+        per_class = [row | {"class_name": text} for row in found["per_class"]]
+        results.update(folder, data=data, training=training, per_class=per_class, open_set=measured)
+        card = model_page.render(folder, links=LINKS)
+        html = rendered(card)
+        assert not re.search(r"<(script|img src=x)|<!--|javascript:[^<]*\"|\x1b", html), text
+        assert {one for one in links_of(html) if "evil" in one or one.startswith("javascript")} == set(), text
+        assert links_of(html) <= plain | {"https://www.kaggle.com/datasets/a"}, text
+        assert html.count("<h1>") == 1, text
+        assert "49" not in front_of(card)["model-index"][0]["name"]
+
+
+def test_the_first_lines_say_how_good_it_is_and_what_it_tells_apart(folder):
+    lines = model_page.render(folder, links=LINKS).split("---\n", 2)[2].strip().splitlines()
+    assert re.match(r"\*\*Accuracy 0\.\d{3}\*\* on 18 test images \(95 % interval 0\.\d+ to 0\.\d+\)", lines[2])
+    assert lines[2].endswith("at telling apart **coral**, **moss**, **slate**.")
+
+
+def test_the_words_are_those_that_were_given_and_none_about_memes_otherwise(folder):
+    found = results.read(folder)
+    words = description.describe(found, name="me/pets", title="Pets", sentence="Sorts pets.", tags=["pets"])
+    text = model_page.render(folder, description=words, links=LINKS)
+    assert "\n# Pets\n" in text
+    assert "\nSorts pets.\n" in text
+    assert front_of(text)["tags"] == ["image-classification", "vision", "pets"]
+    results.update(folder, data=found["data"] | {"source": "folder"})
+    assert not re.search(
+        r"\b(meme|game|doom)s?\b", model_page.render(folder, links=model_page.Links(repo_id="me/x")), re.I
+    )
+
+
+def test_examples_come_with_widget_and_sample_output(folder, tmp_path):
+    image = tmp_path / "coral_1.png"
+    image.write_bytes(plots.confusion_png({"split": "test", "class_names": ["a", "b"], "counts": [[1, 0], [0, 1]]}))
+    example = model_page.Example(image, {"coral": 0.1, "moss": 0.7, "slate": 0.2})
+    text = model_page.render(folder, links=LINKS, examples=[example])
+    (widget,) = front_of(text)["widget"]
+    assert widget["src"] == "https://huggingface.co/me/games/resolve/main/examples/coral_1.png"
+    assert widget["output"][0] == {"label": "moss", "score": 0.7}
+    assert '<img src="examples/coral_1.png"' in text
+    assert "moss 0.700<br>slate 0.200<br>coral 0.100" in text
+
+
+def test_links_lead_to_dataset_space_and_project_and_the_version_is_pinned(folder):
+    links = model_page.Links(
+        "me/x", "v3", "me/x-data", "mit", "me/x-demo", base_model="me/backbone", project_url="https://code.example/x"
+    )
+    text = model_page.render(folder, links=links)
+    for link in ("spaces/me/x-demo", "datasets/me/x-data", "https://huggingface.co/me/backbone"):
+        assert link in text
+    assert "[Code](https://code.example/x)" in text
+    assert 'model="me/x", revision="v3")' in text
+    assert front_of(text)["base_model"] == "me/backbone"
+
+
+def test_figures_are_written_as_people_write_them(folder):
+    training = results.read(folder)["training"] | {"n_parameters": 85_800_194, "seconds": 743.2}
+    results.update(folder, training=training)
+    text = model_page.render(folder)
+    assert "| parameters | 86 M |" in text
+    assert "| training time | 12 min |" in text
+    assert "learning_curves.png" in text

@@ -16,8 +16,8 @@ from tests.hub.conftest import REPO_ID
 from tests.hub.hub_server import READER, WRITER, Fault
 
 PAGE = {
-    *("README.md", "config.json", "confusion_matrix.png", "model.safetensors", "predictions.csv"),
-    *("preprocessor_config.json", "results.json", "run.json"),
+    *("README.md", "config.json", "confusion_matrix.png", "learning_curves.png", "model.safetensors"),
+    *("predictions.csv", "preprocessor_config.json", "results.json", "run.json"),
 }
 BY_NAME = f"""
 import tempfile
@@ -30,8 +30,9 @@ with tempfile.TemporaryDirectory() as fresh:
 
 @pytest.fixture
 def meme(tmp_path):
-    """A folder with meme.jpg."""
-    draw_picture(7).save(tmp_path / "meme.jpg")
+    """A folder with meme.jpg, and image.jpg that the card's lines of code read."""
+    for name in ("meme.jpg", "image.jpg"):
+        draw_picture(7).save(tmp_path / name)
     return tmp_path
 
 
@@ -56,6 +57,7 @@ def test_a_model_is_published_once_and_anybody_can_use_it_by_its_name(server, cl
     expected = local.probabilities([load_image(meme / "meme.jpg")])[0]
     assert np.allclose([by_name[name] for name in local.class_names], expected, atol=1e-4)
 
+    assert f'model="{REPO_ID}", revision="v1")' in repo.files()["README.md"].decode()
     code = re.search(r"```python\n(.*?)```", repo.files()["README.md"].decode(), re.DOTALL)[1]
     assert len(code.splitlines()) == 3
     shown = client.run(code, folder=meme)
@@ -75,7 +77,7 @@ def test_a_flipped_byte_on_the_way_back_is_noticed_and_the_version_gets_no_name(
     server.fail("storage", *[Fault(flip=True)] * 2)
     outcome = client.push("--model", model_dir, "--repo_id", REPO_ID)
     assert outcome.code == 2
-    assert "other bytes came back in confusion_matrix.png, model.safetensors" in outcome.error
+    assert "other bytes came back in confusion_matrix.png, learning_curves.png" in outcome.error
     assert pushed(server).tags == {}
 
 
@@ -106,7 +108,7 @@ def test_data_and_space_go_along_when_asked(server, client, model_dir, prepared)
     assert outcome.code == 0, outcome.said
     data, space = server.repos["dataset", f"{REPO_ID}-data"], server.repos["space", f"{REPO_ID}-demo"]
     assert [repo.private for repo in (data, space, pushed(server))] == [False] * 3
-    assert [repo.titles_of() for repo in (data, space)] == [["Upload dataset"], ["Upload demo"]]
+    assert [repo.titles_of() for repo in (data, space)] == [["Upload dataset"], ["Upload Space"]]
     assert "license: cc-by-4.0" in data.files()["README.md"].decode()
     pictures = {path.relative_to(prepared).as_posix() for path in prepared.glob("*/*/*")}
     assert set(data.files()) == pictures | {".gitattributes", "README.md", "manifest.csv", "prep.json"}
@@ -118,6 +120,46 @@ def test_data_and_space_go_along_when_asked(server, client, model_dir, prepared)
     assert space.files()["model.txt"].decode() == f"{REPO_ID}\n"
 
 
+def test_only_the_columns_that_are_asked_for_are_published(server, client, model_dir, prepared, tmp_path):
+    from memevit import manifest
+    from memevit.hub import dataset_page
+
+    data = shutil.copytree(prepared, tmp_path / "data")
+    rows = manifest.read(data)
+    for row in rows:
+        row.extra, row.source = {"author": "=jane", "score": "7"}, "jane_private.png"
+    manifest.write(data, rows)
+    dataset_page.write_records(data, tmp_path, columns=["score"])
+    lines = (tmp_path / "manifest.csv").read_text().splitlines()
+    assert lines[0].split(",") == [*dataset_page.PUBLIC_COLUMNS, "score"]
+    assert len(lines) == 1 + 120
+    assert "jane" not in "".join(path.read_text() for path in (tmp_path / "manifest.csv", tmp_path / "prep.json"))
+    outcome = client.push(
+        *("--model", model_dir, "--repo_id", REPO_ID, "--dataset", data, "--push_dataset"),
+        *("--dataset_license", "mit", "--dataset_columns", "nobody"),
+    )
+    assert "has no column 'nobody'. --dataset_columns may name: author, score." in outcome.error
+    assert not server.repos
+
+
+def test_nothing_is_published_when_one_of_the_repositories_is_not_ours(server, client, model_dir, prepared):
+    space = server.add_repo(f"{REPO_ID}-demo", "space")
+    space.add(
+        "main", {"README.md": (b"---\nsdk: gradio\n---\n# My own page", False), "app.py": (b"mine", False)}, "by hand"
+    )
+    outcome = client.push("--model", model_dir, "--repo_id", REPO_ID, "--space")
+    assert outcome.code == 2
+    assert f"Nothing was published: in {REPO_ID}-demo" in outcome.error
+    assert "Published" not in outcome.said
+    assert list(server.repos) == [("space", f"{REPO_ID}-demo")]
+
+
+def test_what_comes_back_changed_is_never_public(server, client, model_dir):
+    server.fail("storage", *[Fault(flip=True)] * 3)
+    assert client.push("--model", model_dir, "--repo_id", REPO_ID, "--public").code == 2
+    assert pushed(server).private
+
+
 def test_a_published_dataset_loads_by_its_name(server, client, tmp_path):
     write_classes(tmp_path / "source", n=6, class_names=("coral", "moss"))
     prepared = tmp_path / "data"
@@ -125,9 +167,10 @@ def test_a_published_dataset_loads_by_its_name(server, client, tmp_path):
     outcome = client.run(
         "import datasets, tempfile\nfrom pathlib import Path\nfrom memevit.hub import dataset_page, publish, remote\n"
         f"folder, repo = Path({str(prepared)!r}), remote.Repository('me/games-data', 'dataset')\n"
-        "contents = dataset_page.collect(folder, folder / 'README.md')\n"
-        "options = {'message': 'Upload dataset', 'public': False, 'is_ours': dataset_page.is_ours}\n"
-        "publish.push(remote.Hub.connect(), repo, contents, **options)\n"
+        "contents, hub = dataset_page.collect(folder, folder), remote.Hub.connect()\n"
+        "plan = publish.prepare(hub, repo, contents, public=False, is_ours=dataset_page.is_ours)\n"
+        "publish.create(hub, plan)\n"
+        "publish.send(hub, plan, message='Upload dataset')\n"
         "with tempfile.TemporaryDirectory() as fresh:\n"
         "    found = datasets.load_dataset('me/games-data', cache_dir=fresh)\n"
         "    result = {name: len(rows) for name, rows in found.items()}, found['test'].features['label'].names"
@@ -147,7 +190,7 @@ def test_a_dry_run_needs_neither_token_nor_network_and_leaves_what_would_go_up(t
     assert f'model="{REPO_ID}"' in (tmp_path / "model.upload" / "README.md").read_text()
     assert (tmp_path / "model.upload-demo" / "app.py").is_file()
     assert "nothing was sent" in caplog.text
-    assert "the same about 18 pictures" in caplog.text
+    assert "the same about 18 images" in caplog.text
     assert {path.name for path in tmp_path.iterdir()} == {"model", "model.upload", "model.upload-demo"}
     (tmp_path / "model.upload" / "config.json").write_text("old")
     assert run_push(*argv[:4], "--dry_run") == 0
@@ -168,15 +211,22 @@ def test_a_folder_of_somebody_else_is_not_replaced_by_a_dry_run(tmp_path, model_
     ("argv", "message"),
     [
         (("--repo_id", "games"), "Expected USER/NAME"),
-        (("--repo_id", "me/a--b"), "is no name for the Hub"),
+        (("--repo_id", "me/a--b"), "is not a valid name on the Hub"),
         (("--repo_id", "me/" + "a" * 90), "at most 91 are allowed"),
         (("--create_pr", "--revision", "dev"), "leave --revision out"),
         (("--create_pr", "--tag", "v9"), "can't set a --tag"),
         (("--create_pr", "--space"), "are about the model alone"),
         (("--push_dataset",), "needs --dataset"),
-        (("--license", "My Licence"), "no identifier of a licence"),
+        (("--license", "My Licence"), "is not a licence identifier"),
         (("--dataset_license", "mit"), "says nothing without --push_dataset"),
-        (("--revision", "0" * 40), "is no name for one"),
+        (("--tag", "main"), "names a branch"),
+        (("--tag", "HEAD"), "names a branch"),
+        (("--revision", "HEAD"), "names a branch"),
+        (("--tag", "v1.lock"), "is not a valid name"),
+        (("--tags", "Big Cats"), "is not a tag"),
+        (("--source_url", "https://x) [y](z"), "is not a web address"),
+        (("--dataset_columns", "author"), "says nothing without --push_dataset"),
+        (("--revision", "0" * 40), "is not a valid name"),
         (("--commit_message", " "), "--commit_message is empty"),
         (("--model", "nowhere"), "is nowhere a model folder"),
         (("--dataset", "nowhere"), "nowhere"),
@@ -193,7 +243,7 @@ def test_wrong_options_are_told_in_a_sentence(model_dir, capsys, argv, message):
 def test_a_dataset_without_a_licence_is_refused(model_dir, prepared, capsys):
     argv = ("--model", model_dir, "--repo_id", REPO_ID, "--dataset", prepared, "--push_dataset", "--dry_run")
     assert run_push(*argv) == 2
-    assert "Memes belong to the people who made them" in capsys.readouterr().err
+    assert "Images belong to the people who made them" in capsys.readouterr().err
 
 
 def test_without_a_network_the_sentence_says_so(model_dir, capsys, monkeypatch):

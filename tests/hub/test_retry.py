@@ -116,3 +116,66 @@ def test_a_response_of_another_library_is_read_too():
     error = OSError("x")
     error.response = SimpleNamespace(status_code=503, headers={})
     assert retry.status_of(error) == 503
+
+
+def test_the_limits_outlive_the_client_that_they_were_set_on():
+    import huggingface_hub
+    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils._http import default_client_factory
+
+    huggingface_hub.set_client_factory(retry.client_factory)
+    try:
+        first = get_session()
+        huggingface_hub.close_session()  # As the client does after a refused connection.
+        again = get_session()
+    finally:
+        huggingface_hub.set_client_factory(default_client_factory)
+    assert again is not first
+    assert again.timeout == httpx2.Timeout(retry.TIMEOUT_S)
+    assert len(again.event_hooks["response"]) == 1
+
+
+def test_after_a_quarter_of_an_hour_of_failures_the_next_request_is_refused():
+    times = iter([0.0, 60.0, 890.0, 960.0, 961.0])
+    limits = retry._Limits(clock=lambda: next(times))
+    request = httpx2.Request("GET", "https://hub/x")
+    for _ in range(3):  # Without an answer: the connection fails. The first retry is at 0, this one at 890 s.
+        limits.before(request)
+    with pytest.raises(UserError, match="has not answered for 15 minutes"):
+        limits.before(request)
+
+
+def test_a_success_ends_the_trouble():
+    limits = retry._Limits(clock=iter([0.0, 800.0, 1000.0]).__next__)
+    request = httpx2.Request("GET", "https://hub/x")
+    limits.before(request)
+    limits.after(httpx2.Response(503, request=request, stream=httpx2.ByteStream(b"")))
+    limits.before(request)
+    limits.after(httpx2.Response(200, request=request))
+    limits.before(request)  # Asks the clock no more.
+
+
+def test_one_request_is_not_tried_again_for_longer_than_the_limit(waits):
+    clock = iter([0.0, 0.0, 500.0, 600.0, 700.0]).__next__
+    patience = retry.Patience(longest_trouble_s=550.0, sleep=waits.append, clock=clock)
+    with pytest.raises(UserError, match="after 2 tries"):
+        patience.call("asking", failing(*[answered(503)] * 6))
+    assert waits == [1.0]
+
+
+def test_what_runs_too_long_is_aborted_and_ctrl_c_gets_through():
+    import signal
+    import threading
+
+    ended = threading.Event()
+    with pytest.raises(TimeoutError, match="no end after 0 s"):
+        retry.within(0.1, lambda: ended.wait(60), abort=ended.set)
+    assert ended.is_set()
+    ended.clear()
+    threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        retry.within(60, lambda: ended.wait(60), abort=ended.set)
+    assert ended.is_set()
+    assert retry.within(60, lambda: 7, abort=ended.set) == 7
+    with pytest.raises(ZeroDivisionError):
+        retry.within(60, lambda: 1 / 0, abort=ended.set)

@@ -20,9 +20,9 @@ from tests.conftest import guard_connections, run_script
 
 def main() -> None:
     import push_to_hub
+    from memevit.arguments import PushArguments
     from memevit.errors import UserError
     from memevit.hub import retry
-    from memevit.hub.arguments import PushArguments
 
     guard_connections()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")

@@ -130,7 +130,8 @@ def test_a_head_for_other_classes_is_replaced_and_named(tmp_path, caplog, names)
         model, _ = backbone.load_for_training(str(tmp_path), CLASSES, from_scratch=False)
     assert model.classifier.weight.shape == (3, 16)
     assert not any(torch.allclose(row, own) for row in old for own in model.classifier.weight)
-    expected = f"has a head for {len(names)} classes ({', '.join(names)}); a new one for 3 (coral, moss, slate)"
+    old_head = f"has a head for {len(names)} classes ({', '.join(names)})"
+    expected = f"{old_head}; it is replaced by a new one for 3 (coral, moss, slate)"
     assert expected in caplog.text
 
 

@@ -135,6 +135,7 @@ def test_results_carry_split_n_and_interval_beside_the_baselines(trained):
         ("fine-tuned model", "test"),
         ("majority class", "test"),
         ("colour histogram", "test"),
+        ("linear probe", "test"),
     }
     for measurement in accuracy.values():
         assert measurement["n"] == 18

@@ -9,12 +9,13 @@ import pytest
 from transformers import AutoModelForImageClassification
 
 from memevit import results
+from memevit.arguments import RecipeArguments
 from memevit.data import dataset as prepared_dataset
 from memevit.errors import UserError
 from memevit.evaluation import predictions
 from memevit.model import layers, sharding
 from memevit.model.classifier import Classifier
-from memevit.model.recipe import FineTuningArguments, RecipeArguments, complete
+from memevit.model.recipe import FineTuningArguments, complete
 from tests.model import tiny
 from tests.model.test_two_processes import free_port
 
@@ -95,11 +96,10 @@ def test_a_new_head_of_the_other_processes_gets_an_address(tiny_backbone):
         ({"lora_rank": 4}, "--lora_rank"),
         ({"freeze": "backbone"}, "--freeze backbone"),
         ({"probe_first": True}, "--probe_first"),
-        ({"average_checkpoints": 2}, "--average_checkpoints"),
     ],
 )
 def test_what_needs_whole_weights_is_refused(tmp_path, monkeypatch, choice, flag):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     args = FineTuningArguments(output_dir=str(tmp_path), use_cpu=True)
-    with pytest.raises(UserError, match=f"{flag} needs whole weights"):
+    with pytest.raises(UserError, match=f"{flag} needs all weights"):
         complete(RecipeArguments(**choice), args, from_scratch=False)

@@ -142,6 +142,16 @@ def test_a_fine_tuning_reports_the_probe_of_its_backbone_which_is_that_of_freeze
     assert "linear probe" not in {one["baseline"] for one in results.read(tmp_path / "probe")["comparisons"]}
 
 
+def test_a_training_that_does_not_see_each_image_is_not_compared_with_a_probe(tmp_path, small, tiny_backbone, caplog):
+    argv = ("--dataset", small, "--model_name_or_path", tiny_backbone, *QUIET, "--output_dir", tmp_path / "model")
+    caplog.set_level("INFO")
+    assert run_finetune(*argv, "--max_steps", 2, "--per_device_train_batch_size", 4) == 0
+    assert "Not compared with a linear probe" in caplog.text
+    compared = {one["baseline"] for one in results.read(tmp_path / "model")["comparisons"]}
+    assert compared == {"majority class", "colour histogram"}
+    assert not (tmp_path / "data.features").exists()
+
+
 def test_two_classes_and_a_class_without_training_images_get_a_head_too():
     random = np.random.default_rng(0)
     labels = np.repeat([0, 2], 30)

@@ -38,7 +38,7 @@ def test_merged_adapters_give_the_same_logits_in_an_ordinary_network(tmp_path, k
 def test_a_run_with_adapters_changes_the_matrices_of_the_blocks_and_nothing_else(tmp_path, prepared, tiny_backbone):
     model_dir = tmp_path / "model"
     argv = ("--dataset", prepared, "--output_dir", model_dir, "--model_name_or_path", tiny_backbone)
-    more = ("--lora_rank", 4, "--num_train_epochs", 2, "--learning_rate", 1e-2, "--average_checkpoints", 2)
+    more = ("--lora_rank", 4, "--num_train_epochs", 2, "--learning_rate", 1e-2)
     assert run_finetune(*argv, *QUIET, *more) == 0
     start = AutoModelForImageClassification.from_pretrained(tiny_backbone).state_dict()
     after = load_file(model_dir / "model.safetensors")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from memevit.model import backbone, optimizer
-from memevit.model.tuner import FineTuner
+from memevit.model.trainer import ImageTrainer
 from tests.model import tiny
 
 CLASSES = ["coral", "moss", "slate"]
@@ -74,7 +74,7 @@ def test_the_trainer_uses_the_groups_also_when_it_makes_its_optimizer_anew(model
     args = FineTuningArguments(output_dir=str(tmp_path), learning_rate=0.1, weight_decay=0.05, num_train_epochs=1,
                                use_cpu=True, eval_strategy="no", load_best_model_at_end=False)  # fmt: skip
     rates = optimizer.rates(model, rate=0.1, layer_decay=0.5, head_factor=10.0)
-    trainer = FineTuner(model=model, args=args, rate_of=rates)
+    trainer = ImageTrainer(model=model, args=args, rate_of=rates, prepare_batch=lambda batch: batch)
     for _ in range(2):
         trainer.optimizer = None
         groups = trainer.create_optimizer().param_groups

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from memevit import decoding
 from memevit.data import imagefolder
 from memevit.errors import UserError
-from memevit.model import decoding, pixel_cache
+from memevit.model import pixel_cache
 from memevit.model.geometry import Geometry
 from tests.conftest import draw_picture
 
@@ -77,7 +78,8 @@ def test_what_a_killed_process_left_is_never_used(tmp_path, request_of):
     code = f"""
 import os, sys
 from pathlib import Path
-from memevit.model import decoding, pixel_cache
+from memevit import decoding
+from memevit.model import pixel_cache
 from memevit.model.geometry import Geometry
 square = Geometry(resample=2, size=(16, 16))
 paths = sorted(Path({str(data)!r}).iterdir())
@@ -100,7 +102,8 @@ def test_two_processes_at_once_build_it_once(tmp_path, request_of):
     code = f"""
 import sys
 from pathlib import Path
-from memevit.model import decoding, pixel_cache
+from memevit import decoding
+from memevit.model import pixel_cache
 from memevit.model.geometry import Geometry
 square = Geometry(resample=2, size=(16, 16))
 paths = sorted(Path({str(tmp_path / "data")!r}).iterdir())

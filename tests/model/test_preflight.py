@@ -1,7 +1,6 @@
 """What a run will be and cost, and in which numbers it is computed."""
 
 import copy
-import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,15 +11,16 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
 from memevit import results
+from memevit.arguments import RecipeArguments
 from memevit.data import dataset as prepared_dataset
 from memevit.errors import UserError
 from memevit.evaluation import predictions
-from memevit.model import checkpoints, precision, preflight, recipe, runs
+from memevit.model import precision, preflight, recipe, runs, timing
 from memevit.model.preflight import Plan
 from tests.conftest import run_finetune
 
 COUNTS = {"train": 84, "validation": 20, "test": 10}
-PLAN = Plan("fp32", 16, 1, -1, step_s=2.0, picture_s=0.1)
+PLAN = Plan("fp32", 16, 1, -1, step_s=2.0, image_s=0.1)
 
 
 def arguments(**changed):
@@ -38,8 +38,6 @@ def arguments(**changed):
         "dataloader_num_workers": 0,
         "fsdp": "",
         "torch_compile": False,
-        "torch_compile_backend": None,
-        "torch_compile_mode": None,
     }
     return SimpleNamespace(**usual | changed)
 
@@ -87,10 +85,10 @@ def test_the_time_of_checkpoints_counts(saving, n_saves):
 
 def test_saving_is_timed_where_the_run_will_be(tmp_path):
     folder = tmp_path / "runs" / "model"
-    small, large = (checkpoints.seconds_to_save(n_bytes, folder) for n_bytes in (1_000_000, 1_000_000_000))
+    small, large = (timing.seconds_to_save(n_bytes, folder) for n_bytes in (1_000_000, 1_000_000_000))
     assert 0 < small < large
     assert not list(tmp_path.iterdir())
-    assert checkpoints.seconds_to_save(1_000_000, Path("/proc/model")) == 0.0  # The run itself says what is wrong.
+    assert timing.seconds_to_save(1_000_000, Path("/proc/model")) == 0.0  # The run itself says what is wrong.
 
 
 @pytest.mark.parametrize(
@@ -126,8 +124,8 @@ def test_timing_changes_nothing(model):
     model.train(False)
     weights, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     batch = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert precision.step_seconds(model, batch, "fp32") > 0
-    assert precision.picture_seconds(model, batch, "bf16") > 0
+    assert timing.step_seconds(model, batch, "fp32") > 0
+    assert timing.image_seconds(model, batch, "bf16") > 0
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(generator, torch.get_rng_state())
@@ -138,7 +136,7 @@ def test_timing_changes_nothing(model):
 def test_a_step_is_timed_with_the_attention_that_training_takes(model, name, attention):
     seen = []
     handle = model.register_forward_pre_hook(lambda *_: seen.append(model.config._attn_implementation))
-    precision.step_seconds(model, torch.zeros(2, 3, 32, 32), name)
+    timing.step_seconds(model, torch.zeros(2, 3, 32, 32), name)
     handle.remove()
     assert set(seen) == {attention}
     assert model.config._attn_implementation == "sdpa"
@@ -146,8 +144,8 @@ def test_a_step_is_timed_with_the_attention_that_training_takes(model, name, att
 
 def timed_as(monkeypatch, seconds_by_precision, *, has_bf16=True):
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has_bf16)
-    monkeypatch.setattr(precision, "step_seconds", lambda model, batch, name: seconds_by_precision[name] * len(batch))
-    monkeypatch.setattr(precision, "picture_seconds", lambda model, batch, name: 0.001)
+    monkeypatch.setattr(timing, "step_seconds", lambda model, batch, name: seconds_by_precision[name] * len(batch))
+    monkeypatch.setattr(timing, "image_seconds", lambda model, batch, name: 0.001)
 
 
 @pytest.mark.parametrize(
@@ -171,48 +169,10 @@ def test_what_was_asked_for_is_not_questioned(monkeypatch, model):
     assert make(model, mixed_precision="bf16", counts=many).precision == "bf16"
 
 
-@pytest.mark.parametrize(
-    ("compiled_s", "n_train", "expected"),
-    [(0.5, 1000, True), (0.9, 30, False), (1.1, 1000, False)],  # It pays; the run is too short; it is slower.
-)
-def test_compiling_must_save_more_than_it_costs(monkeypatch, model, compiled_s, n_train, expected):
-    # A clock that makes compiling cost 10 s, and every other look at it nothing.
-    ticks = iter([0.0, 0.0, 0.0, 0.0, 0.0, 10.0])
-    monkeypatch.setattr(preflight.time, "perf_counter", lambda: next(ticks))
-    monkeypatch.setattr(checkpoints, "seconds_to_save", lambda *given: 0.0)
-    compiled = copy.copy(model)
-    monkeypatch.setattr(torch, "compile", lambda model, backend, mode: compiled)
-    seconds_of_model = lambda model: compiled_s if model is compiled else 1.0  # noqa: E731
-    monkeypatch.setattr(precision, "step_seconds", lambda model, batch, name: seconds_of_model(model) * len(batch))
-    monkeypatch.setattr(precision, "picture_seconds", lambda model, batch, name: 0.0)
-    plan = make(model, wanted="fp32", torch_compile=True, counts=COUNTS | {"train": n_train})
-    assert plan.is_compiled == expected
-    assert plan.step_s == pytest.approx(min(16, n_train) * (compiled_s if expected else 1.0))
-
-
-def test_a_compiler_that_fails_is_left_off(monkeypatch, model, caplog):
-    def failing(model, **options):
-        raise RuntimeError("no C++ compiler\nand a long trace")
-
-    monkeypatch.setattr(torch, "compile", failing)
-    timed_as(monkeypatch, {"fp32": 1.0})
-    assert not make(model, wanted="fp32", torch_compile=True).is_compiled
-    assert "--torch_compile is left off, for compiling failed: no C++ compiler" in caplog.messages[-1]
-
-
-def test_a_short_run_is_not_even_tried(monkeypatch, model, caplog):
-    monkeypatch.setattr(torch, "compile", lambda *args, **options: pytest.fail("it was tried"))
-    with caplog.at_level("INFO"):
-        assert not make(model, torch_compile=True).is_compiled
-    assert "as long as the whole run" in caplog.messages[-1]
-
-
-def test_what_is_not_compiled_is_not_compiled_by_accelerate_either(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
+def test_an_explicit_request_to_compile_is_followed():
     args = arguments(torch_compile=True)
     PLAN.set_on(args)
-    assert not args.torch_compile
-    assert os.environ["ACCELERATE_DYNAMO_BACKEND"] == "no"
+    assert args.torch_compile
 
 
 @pytest.mark.parametrize(
@@ -231,16 +191,16 @@ def test_a_batch_that_does_not_fit_is_divided_before_the_run(monkeypatch, model)
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return 1.0
 
-    monkeypatch.setattr(precision, "step_seconds", small_device)
+    monkeypatch.setattr(timing, "step_seconds", small_device)
     plan = make(model, per_device_train_batch_size=8)
     assert (plan.batch_size, plan.accumulation) == (4, 2)
 
 
 def test_processes_look_for_parameters_without_a_gradient_only_where_there_are_some(model):
     picture = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
-    assert not precision.has_idle(model, picture, "fp32")
+    assert not timing.has_idle(model, picture, "fp32")
     model.register_parameter("idle", torch.nn.Parameter(torch.ones(1)))
-    assert precision.has_idle(model, picture, "fp32")
+    assert timing.has_idle(model, picture, "fp32")
     assert all(parameter.grad is None for parameter in model.parameters())
     for plan, given, expected in ((PLAN, None, None), (replace(PLAN, has_idle=False), None, False),
                                   (replace(PLAN, has_idle=False), True, True)):  # fmt: skip
@@ -256,11 +216,11 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, prepared,
     assert run_finetune(*argv, "--use_cpu", "--dry_run", *batch) == 0
     assert list(tmp_path.iterdir()) == []
     for expected in (
-        "pictures          train validation       test",
+        "images            train validation       test",
         "coral                28          6          6",
         "all                  84         18         18",
         "trained",
-        "batch       16 = 8 x 2 in turn\n",
+        "batch       16 = 8 x 2 accumulated\n",
         "steps       120 (20.0 epochs)",
         "time        about",
         "disk        up to",
@@ -310,11 +270,11 @@ def test_half_precision_trains_and_reports_what_the_model_says_in_full(tmp_path,
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("--precision", "fp16"), "fp16 needs an accelerator"),
+        (("--precision", "fp16"), "fp16 needs a GPU"),
         (("--time_limit", 0), "--time_limit must be more than 0 minutes, got 0."),
         (("--time_limit", 1e-6), "Give more minutes"),
         (("--seeds", 1, 1), "--seeds names a seed twice: 1 1."),
-        (("--report_to", "tensorbord"), "--report_to knows no 'tensorbord'. Choose tensorboard, trackio or none."),
+        (("--report_to", "tensorbord"), "--report_to does not know 'tensorbord'. Choose tensorboard, trackio or none."),
         (("--folds",), "has no folds; one is tested, one selects the checkpoint, and at least one trains."),
     ],
 )
@@ -336,7 +296,7 @@ def test_a_reporter_that_is_not_installed_is_named_before_anything_else(tmp_path
 def test_a_model_that_fsdp_divides_is_not_moved(monkeypatch, prepared, tiny_backbone):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     args = arguments(seed=0)
-    chosen = recipe.complete(recipe.RecipeArguments(), arguments(learning_rate=1e-3), from_scratch=True)
+    chosen = recipe.complete(RecipeArguments(), arguments(learning_rate=1e-3), from_scratch=True)
     image_processor = AutoImageProcessor.from_pretrained(tiny_backbone)
     # All processes but the first have weights without values.
     divided = AutoModelForImageClassification.from_pretrained(tiny_backbone).to("meta")

@@ -1,15 +1,16 @@
 """Presets, what they leave to the reader, and choices that exclude each other."""
 
-import json
+import dataclasses
 
 import pytest
 import torch
 from transformers import AutoModelForImageClassification
 
 from memevit import results
-from memevit.model import recipe
+from memevit.arguments import RecipeArguments
+from memevit.model import balance, recipe
 from memevit.model.augment import Augmentation, Mixing
-from memevit.model.recipe import FineTuningArguments, RecipeArguments
+from memevit.model.recipe import FineTuningArguments
 from tests.conftest import run_finetune
 
 QUIET = ("--use_cpu", "--disable_tqdm", True)
@@ -34,10 +35,8 @@ def test_presets_differ_in_effort():
 
 
 def test_what_the_reader_gives_beats_the_preset(tmp_path):
-    filled, args = completed(
-        tmp_path, preset="best", average_checkpoints=1, colour=0.0, training={"num_train_epochs": 3.0}
-    )
-    assert (filled.average_checkpoints, filled.colour, args.num_train_epochs) == (1, 0.0, 3.0)
+    filled, args = completed(tmp_path, preset="best", colour=0.0, training={"num_train_epochs": 3.0})
+    assert (filled.colour, args.num_train_epochs) == (0.0, 3.0)
 
 
 def test_random_weights_and_adapters_have_rates_of_their_own(tmp_path):
@@ -70,9 +69,8 @@ def test_augmentation_and_mixing_come_from_the_flags(tmp_path):
         (("--mixup", "-0.1"), "--mixup must be at least 0, got -0.1"),
         (("--lora_rank", "0"), "--lora_rank must be at least 1, got 0"),
         (("--lora_rank", "4", "--freeze", "1"), "leave --freeze out"),
-        (("--from_scratch", "--freeze", "backbone"), "random weights, which are worth nothing frozen"),
+        (("--from_scratch", "--freeze", "backbone"), "random weights, which are useless when frozen"),
         (("--early_stopping", "2", "--no_load_best_model_at_end"), "--early_stopping compares checkpoints"),
-        (("--average_checkpoints", "2", "--no_load_best_model_at_end"), "--average_checkpoints compares"),
     ],
 )
 def test_a_wrong_choice_gets_a_sentence(tmp_path, prepared, tiny_backbone, capsys, argv, message):
@@ -102,9 +100,19 @@ def test_early_stopping_ends_the_run_when_validation_gets_no_better(tmp_path, pr
     assert results.read(tmp_path / "model")["training"]["n_epochs"] == 3.0
 
 
-@pytest.mark.parametrize("balance", ["sampler", "weights", "none"])
-def test_every_way_of_balancing_trains(tmp_path, prepared, tiny_backbone, balance):
+def test_class_weights_reach_the_loss(tmp_path, prepared, tiny_backbone, monkeypatch):
+    built = []
+    loss = balance.ClassificationLoss
+    monkeypatch.setattr(
+        balance, "ClassificationLoss", lambda weights, **rest: built.append(weights) or loss(weights, **rest)
+    )
     argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--model_name_or_path", tiny_backbone)
-    assert run_finetune(*argv, *QUIET, "--class_balance", balance, "--num_train_epochs", 2) == 0
-    run = json.loads((tmp_path / "model" / "run.json").read_text())
-    assert run["arguments"]["class_balance"] == balance
+    assert run_finetune(*argv, *QUIET, "--class_balance", "weights", "--max_steps", 1) == 0
+    assert [weights.tolist() for weights in built] == [pytest.approx([1.0, 1.0, 1.0])]
+
+
+def test_the_help_names_the_defaults_of_the_recipe():
+    text = {each.name: each.metadata["help"] for each in dataclasses.fields(RecipeArguments)}
+    assert f"{recipe.FINE_TUNING['layer_decay']:g} by default" in text["layer_decay"]
+    assert f"{recipe.FINE_TUNING['head_factor']:g} by default" in text["head_factor"]
+    assert f"{balance.BALANCED_UP_TO:g} times" in text["class_balance"]

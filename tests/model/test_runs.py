@@ -83,8 +83,20 @@ def test_mean_and_spread_are_those_of_the_values(cross_validated):
         assert accuracy["standard_deviation"] == pytest.approx(np.std(values, ddof=1))
     chosen = np.array(written.splits) == "out_of_fold"
     right = (written.predicted == written.labels)[chosen]
-    (overall,) = (m for m in found["measurements"] if (m["split"], m["name"]) == ("out_of_fold", "accuracy"))
+    accuracies = {
+        m["subject"]: m for m in found["measurements"] if (m["split"], m["name"]) == ("out_of_fold", "accuracy")
+    }
+    overall = accuracies.pop("models of the folds")
     assert (overall["value"], overall["n"]) == (pytest.approx(right.mean()), 36)
+    assert list(accuracies) == ["majority class", "colour histogram", "linear probe"]
+    assert {m["n"] for m in accuracies.values()} == {36}
+    compared = [one for one in found["comparisons"] if one["split"] == "out_of_fold"]
+    assert [one["baseline"] for one in compared] == list(accuracies)
+    for one in compared:
+        assert one["subject"] == "models of the folds"
+        difference = overall["value"] - accuracies[one["baseline"]]["value"]
+        assert one["difference"] == pytest.approx(difference)
+        assert one["n_only_subject_right"] - one["n_only_baseline_right"] == round(36 * difference)
     by_model = {(m["subject"], m["split"]) for m in found["measurements"]}
     assert ("fine-tuned model", "out_of_fold") not in by_model
 

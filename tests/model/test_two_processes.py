@@ -1,5 +1,6 @@
 """The same command under `accelerate launch` with two processes on the processor (gloo)."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -66,5 +67,24 @@ def test_files_and_lines_are_written_once(both):
     assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
     assert sorted(path.name for path in two.parent.iterdir()) == ["one", "two"]
     assert said.count("The model is in") == 1
-    assert said.count("pictures          train validation") == 1
+    assert said.count("images            train validation") == 1
     assert "find_unused_parameters" not in said  # Torch says so when it looks for what is not there.
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_both(tiny_backbone, tmp_path):
+    argv = [sys.executable, "-m", "tests.model.diverging", str(tiny_backbone), str(tmp_path)]
+    own = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        subprocess.Popen(argv, cwd=ROOT, env=os.environ | own | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in (0, 1)
+    ]
+    try:
+        for process in processes:
+            process.wait(timeout=300)
+    finally:
+        for process in processes:
+            process.kill()
+    endings = [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
+    assert endings[0].startswith("UserError: The training loss became nan in steps 1 to 4")
+    assert endings[0] == endings[1]
+    assert not list((tmp_path / "model").glob("checkpoint-*"))

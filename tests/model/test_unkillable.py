@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from memevit import results
-from memevit.model import checkpoints, guard, interruption
+from memevit.model import checkpoints, interruption
+from memevit.model.trainer import ImageTrainer
 from tests.conftest import run_finetune
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,7 @@ class Killed(BaseException):
 
 def at_step(monkeypatch, step, act):
     """Call `act` in the forward pass of a step, once."""
-    training_step = guard.GuardedTrainer.training_step
+    training_step = ImageTrainer.training_step
     done = []
 
     def wrapped(self, *args, **kwargs):
@@ -37,7 +39,7 @@ def at_step(monkeypatch, step, act):
             act(self)
         return training_step(self, *args, **kwargs)
 
-    monkeypatch.setattr(guard.GuardedTrainer, "training_step", wrapped)
+    monkeypatch.setattr(ImageTrainer, "training_step", wrapped)
 
 
 def killed(_):
@@ -120,7 +122,7 @@ def test_killed_outside_of_a_step(command, uninterrupted, tmp_path, monkeypatch,
 
     with monkeypatch.context() as patch:
         places = {
-            "evaluation": (guard.GuardedTrainer, "evaluate"),
+            "evaluation": (ImageTrainer, "evaluate"),
             "prediction": (runs, "_logits"),
             "saving": (checkpoints, "seal"),
             "publishing": (folder.files, "publish"),
@@ -135,12 +137,12 @@ def test_killed_outside_of_a_step(command, uninterrupted, tmp_path, monkeypatch,
 def test_a_real_sigkill(command, uninterrupted, tmp_path):
     script = (
         "import os, signal, sys\n"
-        "from memevit.model import guard\n"
-        "step = guard.GuardedTrainer.training_step\n"
+        "from memevit.model.trainer import ImageTrainer\n"
+        "step = ImageTrainer.training_step\n"
         "def wrapped(self, *args, **kwargs):\n"
         "    if self.state.global_step == 8: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return step(self, *args, **kwargs)\n"
-        "guard.GuardedTrainer.training_step = wrapped\n"
+        "ImageTrainer.training_step = wrapped\n"
         "from tests.conftest import run_finetune\n"
         "sys.exit(run_finetune(*sys.argv[1:]))\n"
     )
@@ -246,6 +248,54 @@ def test_several_processes_act_on_what_they_wanted_a_step_ago(monkeypatch):
     assert not control.should_save  # What was underway has been answered.
 
 
+class DeviceTensor:
+    """Stands for a tensor on a GPU and counts the reads that wait for all queued work."""
+
+    is_cuda = True
+    n_blocking_reads = 0
+
+    def __init__(self, values):
+        self._values = values
+
+    def to(self, device, non_blocking=False):
+        DeviceTensor.n_blocking_reads += not non_blocking
+        return self._values
+
+    def _read(self):
+        DeviceTensor.n_blocking_reads += 1
+        return self._values
+
+    def cpu(self):
+        return self._read()
+
+    def tolist(self):
+        return self._read().tolist()
+
+    def item(self):
+        return self._read().item()
+
+    def __getitem__(self, key):
+        return DeviceTensor(self._values[key])
+
+    def __float__(self):
+        return float(self.item())
+
+
+def test_deciding_together_reads_nothing_that_waits_for_the_device(monkeypatch):
+    monkeypatch.setattr(interruption.accelerate.utils, "reduce", lambda own, reduction: DeviceTensor(2 * own))
+    monkeypatch.setattr(torch.cuda, "Event", Mock)
+    request = interruption.StopRequest()
+    callback = interruption.StopCallback(request)
+    args = SimpleNamespace(process_index=1, world_size=2, device=torch.device("cpu"))
+    request.signal = signal.SIGTERM
+    wanted = []
+    for _ in range(3):
+        callback.on_step_end(args, TrainerState(), control := TrainerControl())
+        wanted.append(control.should_save)
+    assert wanted == [False, True, True]
+    assert DeviceTensor.n_blocking_reads == 0
+
+
 def damage(checkpoint, how):
     weights = checkpoint / "model.safetensors"
     if how == "cut":
@@ -326,14 +376,14 @@ def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(command, tmp_p
     at_step(monkeypatch, 8, spoil)
     assert run_finetune(*command, "--output_dir", tmp_path / "model") == 2
     (error,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
-    assert "The loss became nan in step 8, at a learning rate of" in error
+    assert "The training loss became nan in steps 7 to 10, at a learning rate of" in error
     assert "--learning_rate (5.0e-04 instead of 5.0e-03)" in error
     assert checkpoints.is_intact(tmp_path / "model.partial" / "checkpoint-6")
 
 
 def test_out_of_memory_halves_the_parts_but_not_the_batch(command, tmp_path, monkeypatch, caplog):
     sizes = []
-    training_step = guard.GuardedTrainer.training_step
+    training_step = ImageTrainer.training_step
 
     def small_device(self, model, inputs, *args, **kwargs):
         sizes.append(len(inputs["labels"]))
@@ -341,18 +391,18 @@ def test_out_of_memory_halves_the_parts_but_not_the_batch(command, tmp_path, mon
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return training_step(self, model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(guard.GuardedTrainer, "training_step", small_device)
+    monkeypatch.setattr(ImageTrainer, "training_step", small_device)
     assert run_finetune(*command, "--output_dir", tmp_path / "model") == 0
     assert sizes[:3] == [16, 8, 4]
     training = results.read(tmp_path / "model")["training"]
     assert (training["batch_size"], training["n_steps"]) == (16, N_STEPS)
-    assert "going on with 4 pictures at a time, 4 times per step" in caplog.text
+    assert "continuing with batches of 4 images, 4 of them accumulated per step" in caplog.text
 
 
 def test_a_model_for_which_no_picture_fits_is_named(command, tmp_path, monkeypatch, capsys):
     def tiny_device(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(guard.GuardedTrainer, "training_step", tiny_device)
+    monkeypatch.setattr(ImageTrainer, "training_step", tiny_device)
     assert run_finetune(*command, "--output_dir", tmp_path / "model") == 2
-    assert "Not even one picture fits" in capsys.readouterr().err
+    assert "Not even one image fits" in capsys.readouterr().err

@@ -1,6 +1,7 @@
-"""A few pictures of the sample, to try a model with."""
+"""A few images of the sample, to try a model with."""
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 from memevit.data.sample import maze, memes, unrelated, village
@@ -8,6 +9,16 @@ from memevit.data.sample import maze, memes, unrelated, village
 _MAX_SIDE_PX = 512
 _SHOWN = (("doom", maze.corridor), ("animal_crossing", village.village), ("unrelated", unrelated.unrelated))
 _FORMS = (memes.captioned, memes.with_bar)
+
+
+def fits(class_names: Iterable[str]) -> bool:
+    """Whether a model that knows these classes should be tried with these images.
+
+    Example:
+        >>> fits(["animal_crossing", "doom"]), fits(["cat", "dog"])
+        (True, False)
+    """
+    return {name for name, _ in _SHOWN} - {"unrelated"} <= set(class_names)
 
 
 def draw_examples(target_dir: Path, *, seed: int = 0) -> list[Path]:

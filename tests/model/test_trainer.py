@@ -1,20 +1,33 @@
-"""Training from cached pixels: repeatable, as good as from files, and without waiting for the device."""
+"""Training from cached pixels: repeatable, as good as from files, and without waiting for the device or one another."""
 
+import contextlib
 import pickle
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
-from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, TrainingArguments, set_seed
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 
+from memevit.arguments import RecipeArguments
 from memevit.data import dataset as prepared_dataset
 from memevit.errors import UserError
-from memevit.model import balance, feed, image_dataset, training
+from memevit.model import balance, image_dataset, training
+from memevit.model import trainer as trainer_module
 from memevit.model.image_dataset import AugmentAndNormalise, Augmentation, Mixing, as_batch
 from memevit.model.processor import Processor
-from memevit.model.recipe import RecipeArguments, complete
+from memevit.model.recipe import complete
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +124,16 @@ def trainer_of(pictures, shown, tiny_backbone, output_dir, **options):
     model = AutoModelForImageClassification.from_pretrained(
         tiny_backbone, num_labels=3, ignore_mismatched_sizes=True, problem_type="single_label_classification"
     )
-    args = TrainingArguments(
-        output_dir=str(output_dir), use_cpu=True, disable_tqdm=True, report_to="none", remove_unused_columns=False,
-        save_strategy="no", per_device_train_batch_size=16, learning_rate=5e-3, seed=0, dataloader_pin_memory=False,
-        logging_steps=1000, **options,
-    )  # fmt: skip
+    usual = {
+        "use_cpu": True, "disable_tqdm": True, "report_to": "none", "remove_unused_columns": False,
+        "save_strategy": "no", "per_device_train_batch_size": 16, "learning_rate": 5e-3, "seed": 0,
+        "dataloader_pin_memory": False, "logging_steps": 1000,
+    }  # fmt: skip
+    args = TrainingArguments(output_dir=str(output_dir), **usual | options)
     recipe = complete(RecipeArguments(), args, from_scratch=True)
-    return training.build_trainer(
+    return trainer_module.build_trainer(
         model, processor, args, recipe, train=pictures["train"], validation=pictures["validation"],
-        finish=AugmentAndNormalise(shown, Augmentation()),
+        prepare_batch=AugmentAndNormalise(shown, Augmentation()),
         compute_metrics=lambda predicted, true: {"accuracy": (predicted == true).mean()},
     )  # fmt: skip
 
@@ -181,7 +195,7 @@ class Moves(TorchDispatchMode):
 def test_only_the_first_batch_takes_constants_to_the_device(shown):
     """On a device without numbers, where every operation between two devices fails."""
     finish = AugmentAndNormalise(shown, Augmentation(erasing=0.5), Mixing(0.2, 0.2), n_classes=3)
-    loss_of = balance.ClassificationLoss("weights", torch.ones(3))
+    loss_of = balance.ClassificationLoss(torch.ones(3))
     batch = {
         "pixel_values": torch.empty(4, 3, 41, 41, dtype=torch.uint8, device="meta"),
         "labels": torch.zeros(4, dtype=torch.long, device="meta"),
@@ -200,48 +214,46 @@ def test_only_the_first_batch_takes_constants_to_the_device(shown):
     assert moved[1:] == [0, 0]
 
 
-class Stream:
-    """Stands for a queue of work of a GPU: notes what enters it and what it waits for."""
-
-    def __init__(self, name, log):
-        self.name, self._log = name, log
-
-    def __enter__(self):
-        self._log.append(f"in {self.name}")
-
-    def __exit__(self, *raised):
-        self._log.append(f"out of {self.name}")
-
-    def wait_stream(self, other):
-        self._log.append(f"{self.name} waits for {other.name}")
-
-
 @pytest.mark.parametrize("n_batches", [1, 2])
-def test_batches_are_copied_beside_the_computation_which_waits_for_them_alone(
+def test_one_batch_is_prepared_ahead_and_accumulated_ones_stay_small(
     pictures, shown, tiny_backbone, tmp_path, monkeypatch, n_batches
 ):
-    log = []
-    copies, computing = Stream("copies", log), Stream("computing", log)
-    options = {"max_steps": 2, "gradient_accumulation_steps": n_batches}
-    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, **options)
-    trainer._copies = copies
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, gradient_accumulation_steps=n_batches)
+    trainer._copy_stream, compute_stream = SimpleNamespace(), Mock()
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: compute_stream)
     held = []
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: held.append((tensor, stream)))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: held.append(id(tensor)))
     loader = trainer.get_train_dataloader()
     batches, n_items = trainer.get_batch_samples(iter(loader), n_batches, trainer.args.device)
-    assert log == ["in copies", "out of copies", "computing waits for copies"]
-    assert len(batches) == n_batches
-    # A batch alone is finished there too; several that wait for one another would take more room.
-    is_finished = [trainer.finished(batch)["pixel_values"] is batch["pixel_values"] for batch in batches]
-    assert is_finished == [n_batches == 1] * n_batches
+    kinds = {batch["pixel_values"].dtype for batch in batches}
+    assert kinds == {torch.float32 if n_batches == 1 else torch.uint8}
     assert int(n_items) == 16 * n_batches
-    wanted = {id(n_items)} | {id(value) for batch in batches for value in batch.values()}
-    assert {id(tensor) for tensor, _ in held} == wanted
-    assert all(stream is computing for _, stream in held)
-    trainer.train()
-    assert log.count("computing waits for copies") == 3  # Once per optimizer step, and above.
+    # The GPU may not use a batch before it is there, nor its memory be reused before it is done with it.
+    compute_stream.wait_stream.assert_called_once_with(trainer._copy_stream)
+    assert set(held) == {id(n_items)} | {id(value) for batch in batches for value in batch.values()}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_copying_ahead_on_a_gpu_trains_the_same_model(pictures, shown, tiny_backbone, tmp_path):
+    weights = []
+    for pin in (True, False):
+        trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=8, use_cpu=False,
+                             dataloader_pin_memory=pin)  # fmt: skip
+        assert (trainer._copy_stream is not None) == pin
+        trainer.train()
+        weights.append(trainer.model.classifier.weight.detach().cpu())
+    assert torch.allclose(*weights, atol=1e-4)
+
+
+def test_fetching_a_batch_waits_for_no_other_process(pictures, shown, tiny_backbone, tmp_path, monkeypatch):
+    """A collective there would run in the copy stream, before the batch is augmented."""
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path)
+    loader = iter(trainer.get_train_dataloader())
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    monkeypatch.setattr(trainer.accelerator, "gather", lambda *_: pytest.fail("waited for another process"))
+    _, n_items = trainer.get_batch_samples(loader, 1, trainer.args.device)
+    assert int(n_items) == 16
 
 
 @pytest.mark.parametrize(
@@ -251,7 +263,7 @@ def test_only_pinned_memory_is_copied_without_waiting(tmp_path, monkeypatch, kin
     args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     args.dataloader_pin_memory = pinned
     monkeypatch.setattr(TrainingArguments, "device", torch.device(kind))
-    feed.never_wait(args)
+    trainer_module.disable_synchronisation(args)
     assert bool(args.accelerator_config.non_blocking) == expected
 
 
@@ -270,29 +282,55 @@ def test_a_batch_in_pinned_memory_is_the_same(pictures, monkeypatch):
     assert len(list(loader)) > 1
 
 
-@pytest.mark.parametrize(("max_steps", "save_at", "stops_at"), [(30, None, 20), (30, 5, 5), (6, None, 6)])
-def test_a_loss_that_is_no_number_is_told_with_its_step_and_before_it_is_saved(
-    pictures, shown, tiny_backbone, tmp_path, monkeypatch, max_steps, save_at, stops_at
+@pytest.mark.parametrize(
+    ("options", "where", "stops_at"),
+    [
+        ({"logging_steps": 5}, "steps 1 to 5", 5),
+        ({"logging_steps": 50, "save_strategy": "steps", "save_steps": 6}, "steps 1 to 6", 6),
+        ({"logging_steps": 50, "save_strategy": "epoch"}, "steps 1 to 6", 6),
+        ({"logging_strategy": "no", "max_steps": 4}, "steps 1 to 4", 4),
+        ({"logging_steps": 1}, "step 4", 4),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
+    pictures, shown, tiny_backbone, tmp_path, monkeypatch, options, where, stops_at
 ):
-    """The losses come to the host a few together and later; not later than a checkpoint or the end."""
-    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=max_steps)
+    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, **{"max_steps": 30, **options})
     steps = []
 
     def step(*args, **kwargs):
         steps.append(trainer.state.global_step + 1)
-        trainer.control.should_save = steps[-1] == save_at
         return torch.tensor(float("nan") if steps[-1] == 4 else 1.0)
 
     monkeypatch.setattr(Trainer, "training_step", step)
-    with pytest.raises(UserError, match=r"The loss became nan in step 4, at a learning rate of"):
+    with pytest.raises(UserError, match=f"The training loss became nan in {where}, at a learning rate of"):
         trainer.train()
     assert steps[-1] == stops_at
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.parametrize(
+    ("metric", "loss", "best_step"),
+    [(0.5, 0.8, 20), (0.5, 1.0, 10), (0.5, 1.2, 10), (0.4, 0.1, 10), (0.6, 9.0, 20)],
+)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_of_equal_evaluations_the_one_with_the_lower_loss_is_the_best(metric, loss, best_step, sign):
+    args = SimpleNamespace(metric_for_best_model="accuracy", greater_is_better=sign > 0)
+    state = TrainerState(global_step=20, best_global_step=10, best_metric=sign * 0.5)
+    state.log_history = [{"step": 10, "eval_loss": 1.0}, {"step": 20, "eval_loss": loss}]
+    metrics = {"eval_accuracy": sign * metric, "eval_loss": loss}
+    callback = trainer_module.TieBreakCallback()
+    callback.on_evaluate(args, state, TrainerControl(), metrics=metrics)
+    # What the Trainer does next, by its own code.
+    args.save_strategy = "epoch"
+    Trainer._determine_best_metric(SimpleNamespace(args=args, state=state), metrics, None)
+    assert state.best_global_step == best_step
+    assert state.best_metric == sign * max(metric, 0.5)
+
+
 def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
     dataset = pictures["cached"]["train"]
-    callback = feed.EpochCallback(dataset)
+    callback = trainer_module.EpochCallback(dataset)
     state = type("State", (), {"epoch": 2.375})
     callback.on_epoch_begin(None, state, None)
     expected = image_dataset.augment.draw(3, 2, np.array([1]))
@@ -310,20 +348,3 @@ def test_the_fused_attention_is_left_where_its_backward_pass_is_slow(
     assert "attn" not in (tmp_path / "model" / "config.json").read_text().replace("attention", "")
     again = AutoModelForImageClassification.from_pretrained(tmp_path / "model")
     assert again.config._attn_implementation == "sdpa"
-
-
-@pytest.mark.parametrize("kind", ["files", "cached"])
-def test_a_number_beyond_the_last_is_the_same_picture_varied_in_another_way(pictures, kind):
-    dataset = pictures[kind]["train"]
-    first, again = dataset[4], dataset[4 + len(dataset)]
-    assert first["labels"] == again["labels"]
-    assert not torch.equal(first["parameters"], again["parameters"])
-
-
-def test_the_order_of_balanced_classes_is_told_the_epoch_too(pictures):
-    order = balance.BalancedOrder([0, 0, 1, 1, 1, 1], seed=0)
-    state = type("State", (), {"epoch": 2.5})
-    feed.EpochCallback(pictures["files"]["train"], order).on_epoch_begin(None, state, None)
-    expected = balance.BalancedOrder([0, 0, 1, 1, 1, 1], seed=0)
-    expected.set_epoch(2)
-    assert list(order) == list(expected)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memevit.model import decoding
+from memevit import decoding
 from memevit.model.geometry import Geometry
 from tests.conftest import draw_picture
 
@@ -106,9 +106,9 @@ def test_an_end_in_the_middle_leaves_no_process(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("forbidden", ["torch", "transformers", "scipy"])
 def test_a_decoder_starts_without_heavy_packages(forbidden):
-    code = f"import sys, memevit.model.decoding; sys.exit({forbidden!r} in sys.modules)"
+    code = f"import sys, memevit.decoding; sys.exit({forbidden!r} in sys.modules)"
     import subprocess
     import sys
 
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

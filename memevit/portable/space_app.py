@@ -23,8 +23,9 @@ def main() -> None:
         return {one["label"]: one["score"] for one in classifier(image, top_k=page.MAX_SHOWN_CLASSES)}, image
 
     examples = sorted((HERE / "examples").glob("*"))
+    title = (HERE / "title.txt").read_text(encoding="utf-8").strip()
     about = (HERE / "about.md").read_text(encoding="utf-8")
-    with page.served(classify, title=name.split("/")[-1], about=about, examples=examples) as address:
+    with page.served(classify, title=title, about=about, examples=examples) as address:
         print(f"Serving {name} at {address}", flush=True)  # noqa: T201, the log of a Space
         page.wait()
 
