@@ -14,12 +14,14 @@ import logging
 
 from memevit import cli
 from memevit.arguments import DiagnoseArguments
+from memevit.data import dataset
 
 logger = logging.getLogger(__name__)
 
 
 def main(args: DiagnoseArguments) -> None:
     """Examine one model."""
+    dataset.require_prepared(args.dataset)
     from memevit.commands import diagnose  # Takes seconds to import, and --help needs none of it.
 
     done = diagnose.run(args)

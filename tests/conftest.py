@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import ipaddress
+import shutil
 import socket
 
 import numpy as np
@@ -154,3 +155,29 @@ def trained(tmp_path_factory, prepared, tiny_backbone):
     )
     assert code == 0
     return model_dir
+
+
+ATTACK = '=cmd|"<script>alert(1)</script>'
+
+
+@pytest.fixture(scope="session")
+def diagnosed(tmp_path_factory, prepared, trained, tiny_backbone):
+    """A model with its report; the dataset has a title that is an attack, and validation labels that are wrong."""
+    root = tmp_path_factory.mktemp("diagnosed")
+    shutil.copytree(trained, root / "model")
+    shutil.copytree(prepared, root / "data")
+    from memevit import manifest
+
+    rows = manifest.read(root / "data")
+    for row in rows:
+        row.extra = {"title": ATTACK}
+    held_out = [row for row in rows if row.status == manifest.KEPT and row.split != "train"]
+    for row, other in ((held_out[0], "moss"), (held_out[1], "slate"), (held_out[-1], "coral")):
+        row.class_name = other
+    manifest.write(root / "data", rows)
+    code = run_diagnose(
+        *("--model", root / "model", "--dataset", root / "data", "--backbone", tiny_backbone, "--learning_curve"),
+        *("--compare", trained, "--heat_maps", 2, "--num_proc", 1),
+    )
+    assert code == 0
+    return root

@@ -10,30 +10,7 @@ import pytest
 
 import memevit
 from memevit import manifest, results
-from tests.conftest import run_data_prep, run_diagnose
-
-TITLE = '=cmd|"<script>alert(1)</script>'
-
-
-@pytest.fixture(scope="session")
-def diagnosed(tmp_path_factory, prepared, trained, tiny_backbone):
-    """A model with its report; the dataset has a title that is an attack, and validation labels that are wrong."""
-    root = tmp_path_factory.mktemp("diagnosed")
-    shutil.copytree(trained, root / "model")
-    shutil.copytree(prepared, root / "data")
-    rows = manifest.read(root / "data")
-    for row in rows:
-        row.extra = {"title": TITLE}
-    held_out = [row for row in rows if row.status == manifest.KEPT and row.split != "train"]
-    for row, other in ((held_out[0], "moss"), (held_out[1], "slate"), (held_out[-1], "coral")):
-        row.class_name = other
-    manifest.write(root / "data", rows)
-    code = run_diagnose(
-        *("--model", root / "model", "--dataset", root / "data", "--backbone", tiny_backbone, "--learning_curve"),
-        *("--compare", trained, "--heat_maps", 2, "--num_proc", 1),
-    )
-    assert code == 0
-    return root
+from tests.conftest import draw_picture, run_data_prep, run_diagnose, write_classes
 
 
 def read_corrections(path):
@@ -143,8 +120,6 @@ def test_any_checkpoint_can_be_diagnosed_from_python(trained, prepared, tmp_path
 
 
 def test_a_pool_is_ranked_with_what_is_unlike_training_first(diagnosed, tmp_path):
-    from tests.conftest import draw_picture
-
     for number in range(6):
         draw_picture(900, colour=(220, 90, 70)).save(tmp_path / f"same-{number}.png")
     draw_picture(7, colour=(250, 250, 250)).save(tmp_path / "white.png")
@@ -174,8 +149,6 @@ def test_wrong_arguments_get_a_sentence(diagnosed, capsys, arguments, said):
 
 
 def test_a_dataset_with_other_classes_is_refused(trained, tmp_path, capsys):
-    from tests.conftest import write_classes
-
     write_classes(tmp_path / "source", n=8, class_names=("coral", "zebra"))
     assert run_data_prep("--source", tmp_path / "source", "--output_dir", tmp_path / "data", "--num_proc", 1) == 0
     assert run_diagnose("--model", trained, "--dataset", tmp_path / "data") == 2

@@ -16,6 +16,7 @@ LABEL, TWIN, BOTH, TEXT, SMALL = "label", "twin", "both", "text", "small"
 UNLIKE, COLOUR, CAPTION, BORDER = "unlike", "colour", "caption", "border"
 FRAGILE, UNSTABLE, CLOSE = "fragile", "unstable", "close"
 NONE = "none"
+VAGUE = (FRAGILE, UNSTABLE, CLOSE, NONE)  # They say little about what to do.
 # In the order in which they are shown: what can be corrected comes first.
 TITLES = {
     LABEL: "possibly a wrong label",

@@ -20,6 +20,13 @@ _MIN_IMAGES = 30  # In the test split, for a verdict.
 _PATIENCE_S = 2.0
 
 LEARNED, NOT_BETTER, NOTHING, TOO_FEW, LEAKED = "learned", "not better", "nothing", "too few", "leaked"
+HEADLINES = {
+    LEARNED: "The model learned. This is not luck.",
+    NOT_BETTER: "Better than guessing, but not clearly better than a simple rule.",
+    NOTHING: "Nothing shows that the model learned.",
+    TOO_FEW: "Probably learned, but there are too few images to be sure.",
+    LEAKED: "The accuracy cannot be trusted yet.",
+}
 
 
 def baseline_predictions(
@@ -186,7 +193,7 @@ def shuffled_label_control(
 def verdict(
     test: Observed, compared: Sequence[Mapping[str, Any]], chance: Sequence[Mapping[str, Any]], n_leaks: int | None
 ) -> tuple[str, str]:
-    """The kind of verdict, and the verdict in a sentence or two.
+    """The kind of verdict, a key of `HEADLINES`, and the figures behind it as a sentence.
 
     Args:
         test: the split.
@@ -197,29 +204,21 @@ def verdict(
     n, n_correct = len(test), int(test.is_correct.sum())
     share = f"{n_correct:,} of {count(n, f'{test.split} image')} are right ({100 * n_correct / n:.0f} %)"
     majority = f"{100 * chance[0]['chance']:.0f} %"
-    probe_apart = [row for row in compared if row["subject"] != PROBE]
-    unbeaten = [row["subject"] for row in probe_apart if not row["is_beaten"]]
+    blind = [row for row in compared if row["subject"] != PROBE]
+    unbeaten = [row for row in blind if not row["is_beaten"]]
     if n_leaks:
         twins = f"{count(n_leaks, f'{test.split} image')} {'has' if n_leaks == 1 else 'have'} a near-duplicate"
-        return LEAKED, (
-            f"The accuracy cannot be trusted yet: {twins} in another split. {share}, but some may be remembered."
-        )
+        return LEAKED, f"{twins} in another split. {share}, but some may be remembered."
     if chance[0]["p"] >= significance.ALPHA or chance[1]["p"] >= significance.ALPHA:
-        return (
-            NOTHING,
-            f"Nothing shows that it learned: {share}; always guessing the most frequent class gets {majority}.",
-        )
+        return NOTHING, f"{share}; always guessing the most frequent class gets {majority}."
     if n < _MIN_IMAGES:
-        return TOO_FEW, f"Probably learned, but {count(n, 'image')} are too few to be sure: {share}."
+        return TOO_FEW, f"{share}, but {count(n, 'image')} are too few to be sure."
     if unbeaten:
-        strongest = max((row for row in probe_apart if not row["is_beaten"]), key=lambda row: row["value"])
-        return NOT_BETTER, (
-            f"It is better than guessing, but not clearly better than {_what_sees(strongest['subject'])}: {share}, "
-            f"against {100 * strongest['value']:.0f} %."
-        )
-    best = max(probe_apart, key=lambda row: row["value"], default=None)
+        strongest = max(unbeaten, key=lambda row: row["value"])
+        return NOT_BETTER, f"{share}; {_what_sees(strongest['subject'])} gets {100 * strongest['value']:.0f} %."
+    best = max((row for row in blind if row["subject"] != MAJORITY), key=lambda row: row["value"], default=None)
     rival = f"; {_what_sees(best['subject'])} gets {100 * best['value']:.0f} %" if best else ""
-    return LEARNED, f"It learned, this is not luck: {share}, where guessing gets {majority}{rival}."
+    return LEARNED, f"{share}. Guessing gets {majority}{rival}."
 
 
 def _what_sees(subject: str) -> str:
@@ -259,14 +258,16 @@ def section(
     against = comparisons(test, compared, predicted)
     chance = chance_tests(train, test, seed=seed)
     n_leaks = None if leaks is None else leaks.get(test.split, 0)
-    kind, sentence = verdict(test, against, chance, n_leaks)
+    kind, detail = verdict(test, against, chance, n_leaks)
     measurements = accuracy_of_split(test, seed=seed)
     for part in others:
         measurements += accuracy_of_split(part, seed=seed)
     found: dict[str, Any] = {
         "title": "Learned or lucky?",
-        "summary": sentence,
+        "summary": f"{HEADLINES[kind]} {detail}",
         "verdict": kind,
+        "headline": HEADLINES[kind],
+        "detail": detail,
         "measurements": measurements + against,
         "tests": chance,
         "n_leaks": None if leaks is None else dict(leaks),

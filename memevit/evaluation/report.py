@@ -229,9 +229,9 @@ def headline(content: Content) -> dict[str, Any]:
     """Verdict and the few numbers of the first screen."""
     tiles = []
     judged = next((content.parts[name] for name in ("test", "validation") if name in content.parts), None)
-    kind, sentence = "none", f"What {content.model_name} gets wrong, and why"
+    kind, sentence, detail = "none", "What the model gets wrong, and why", ""
     if content.evidence:
-        kind, sentence = content.evidence["verdict"], content.evidence["summary"]
+        kind, sentence, detail = (content.evidence[name] for name in ("verdict", "headline", "detail"))
         accuracy = content.evidence["measurements"][0]
         tiles.append(
             {"value": percent(accuracy["value"]), "label": f"of {accuracy['n']:,} {accuracy['split']} images right",
@@ -246,7 +246,7 @@ def headline(content: Content) -> dict[str, Any]:
         n_wrong = sum(n for n, _ in content.found.n_by_split.values())
         split_list = ", ".join(f"{n} {split}" for split, (n, _) in content.found.n_by_split.items())
         tiles.append({"value": f"{n_wrong:,}", "label": "images wrong", "detail": split_list, "link": "#mistakes"})
-        named = [(key, n) for key, n in content.found.n_by_cause.items() if key != causes.NONE]
+        named = [(key, n) for key, n in content.found.n_by_cause.items() if key not in causes.VAGUE]
         if named:
             key, n = named[0]
             tiles.append({"value": f"{n} x", "label": causes.TITLES[key], "detail": "most frequent cause of a mistake",
@@ -257,7 +257,7 @@ def headline(content: Content) -> dict[str, Any]:
             most = max(altered, key=lambda row: row["drop"])
             tiles.append({"value": f"-{100 * most['drop']:.0f}", "label": f"points without {most['without']}",
                           "detail": "what it depends on most", "link": "#shortcuts"})  # fmt: skip
-    return {"kind": kind, "sentence": sentence, "tiles": tiles}
+    return {"kind": kind, "sentence": sentence, "detail": detail, "tiles": tiles}
 
 
 def advice(content: Content) -> list[dict[str, str]]:
@@ -279,7 +279,7 @@ def advice(content: Content) -> list[dict[str, str]]:
                  "link": "#suspects" if n else "#mistakes"}
             )  # fmt: skip
         for key, n_images in content.found.n_by_cause.items():
-            if key not in (causes.LABEL, causes.NONE, causes.CLOSE) and len(found) < 2:
+            if key not in (causes.LABEL, *causes.VAGUE) and len(found) < 2:
                 found.append(
                     {"text": f"{count(n_images, 'mistake')}: {causes.TITLES[key]}. {causes.REMEDIES[key]}",
                      "link": "#mistakes"}
