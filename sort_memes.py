@@ -1,47 +1,56 @@
-"""Say which game each picture is about.
+"""Say which game each image is about, and file the images by it.
 
-    python sort_memes.py --model model/ meme.jpg more_memes/
-    python sort_memes.py --model model/ --output rows.csv memes/
-    python sort_memes.py --model model/ --format jsonl memes/ > rows.jsonl
+    python sort_memes.py --model model/ inbox/                        # rows on standard output, nothing is moved
+    python sort_memes.py --model model/ inbox/ --into sorted/         # copies into a folder per game
+    python sort_memes.py --model model/ inbox/ --into sorted/ --move
+    python sort_memes.py --undo sorted/sort_log_20260131_120000.jsonl
+    python sort_memes.py --model model/ --watch inbox/ --into sorted/
+    find . -name '*.jpg' -print0 | python sort_memes.py --model model/ --output rows.parquet -
 
-Writes one row per file, in the order of the paths, with a probability per class. A file that can't be read is a row
-too, with the reason. Nothing is moved or changed.
+Writes one row per file, in input order (CSV, JSON lines or Parquet). A file that can't be read is a row too, with the
+reason. With --into, files are copied (or linked, or moved) into DIR/<class>/, DIR/unknown/, DIR/unsure/ and
+DIR/unreadable/; nothing is overwritten, and every action is in a log before it happens. docs/sort_memes.md explains
+every column and option.
 """
 
-import logging
-from pathlib import Path
+import secrets
 
-from tqdm import tqdm
-
-from memevit import cli, cores, rows
+from memevit import cli
 from memevit.arguments import SortArguments
+from memevit.sorting import command, processes
 
-logger = logging.getLogger(__name__)
-
-POSITIONAL = cli.Positional("paths", "Pictures, or folders that are searched for pictures.")
+POSITIONAL = cli.Positional(
+    "paths", "Images, folders, glob patterns, or - for a list on standard input.", is_required=False
+)
 
 
 def main(sort_args: SortArguments, paths: list[str]) -> None:
-    """Classify every picture among `paths`."""
-    files = rows.find_files(Path(path) for path in paths)
+    """Classify every image among `paths` and file it."""
+    if sort_args.undo is not None:
+        command.undo(sort_args.undo)
+        return
+    options = command.Options(**{name: value for name, value in vars(sort_args).items() if name != "undo"})
+    team, device = _join_processes()
 
-    from memevit.model.classifier import Classifier  # Takes seconds to import; a wrong path is told before that.
+    def load() -> command.Classifier:
+        from memevit.model.classifier import Classifier  # Takes seconds to import; a wrong path is told before that.
 
-    classifier = Classifier.load(sort_args.model)
-    names = classifier.class_names
-    n_processes = sort_args.num_proc or cores.n_cores()
-    found = classifier.classify(files, batch_size=sort_args.batch_size, n_processes=n_processes)
-    with rows.writer(sort_args.output, sort_args.format, names) as write, tqdm(found, unit="image") as shown:
-        counts = rows.write_all(
-            (rows.row_of(str(one.path), names, one.probabilities, one.problem) for one in shown),
-            write,
-        )
-    logger.info(
-        "%d file%s: %s",
-        counts.total(),
-        "" if counts.total() == 1 else "s",
-        ", ".join(f"{n} {label}" for label, n in counts.most_common()),
-    )
+        return Classifier.load(options.model, device=device, **({} if options.unknown else {"answers_unknown": False}))
+
+    command.sort(options, paths, load, team)
+
+
+def _join_processes() -> tuple[command.Team | None, object]:
+    """The processes that accelerate has launched, and the device of this one; None and None for a process alone."""
+    rank, n = processes.rank_and_size()
+    if n == 1:
+        return None, None
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    state = PartialState()
+    token = broadcast_object_list([secrets.token_hex(8)])[0]
+    return command.Team(rank, n, token, state.wait_for_everyone), state.device
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@
 Each search runs in a process of its own on hashes of one of four kinds: evenly spread; spread like those of drawn memes
 (their 16-bit parts, shuffled); the same with half of them in templates of 100 pictures; and the same with a tenth of
 all around one single hash, as the placeholder of a removed picture or a very popular template gives them.
+
+Then the search for common local features, on images whose features are those of drawn memes with some bits flipped, a
+tenth of the images in pairs that have half of their features in common.
 """
 
 import json
@@ -23,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from memevit import cli, pixels, results
-from memevit.data import hashes, sample
+from memevit.data import hashes, keypoints, proposals, sample
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,9 @@ class SearchArguments:
     """How many hashes are searched, and where the figures go."""
 
     sizes: list[int] = field(default_factory=lambda: [62_500, 250_000, 1_000_000], metadata={"help": "Hashes."})
+    images: list[int] = field(
+        default_factory=lambda: [10_000, 100_000], metadata={"help": "Images whose local features are searched."}
+    )
     seed: int = field(default=0, metadata={"help": "Of the hashes."})
     output: Path = field(default=Path("benchmarks/results/duplicate_search.json"), metadata={"help": "JSON file."})
 
@@ -50,10 +56,55 @@ def main(args: SearchArguments) -> None:
         for size in args.sizes:
             runs.append(_in_a_process_of_its_own(kind, size, args.seed, drawn))
             logger.info("%s", _line(runs[-1]))
+    feature_runs = []
+    codes = _codes_of_drawn_memes(args.seed)
+    for n_images in args.images:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+            feature_runs.append(executor.submit(_search_features, n_images, args.seed, codes).result())
+        logger.info("%s", feature_runs[-1])
     report = {"hardware": results.processor_name(), "processes": 1, "seed": args.seed, "runs": runs}
+    report["local_features"] = feature_runs
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     logger.info("Written to %s", args.output)
+
+
+def _codes_of_drawn_memes(seed: int) -> np.ndarray:
+    """Feature codes of drawn memes, captions and all."""
+    with tempfile.TemporaryDirectory() as folder:
+        sample.draw(Path(folder), seed=seed, n_per_class=_N_DRAWN, n_held_apart=0)
+        found = []
+        for path in sorted(Path(folder).rglob("*.*")):
+            try:
+                found.append(np.frombuffer(keypoints.describe(pixels.load_image(path)), dtype=keypoints.FEATURE))
+            except pixels.UnreadableImageError:
+                continue
+    return np.concatenate(found)["code"]
+
+
+def _search_features(n_images: int, seed: int, codes: np.ndarray) -> dict:
+    random = np.random.default_rng(seed)
+    n_each = np.full(n_images, keypoints.N_FEATURES)
+    features = np.zeros(n_each.sum(), dtype=keypoints.FEATURE)
+    for bits in range(0, 64, 8):  # Each byte of another feature: as unevenly spread, but all different.
+        features["code"] |= random.choice(codes, len(features)) & np.uint64(0xFF << bits)
+    features["x"], features["y"] = random.integers(0, 128 * int(keypoints.PLACE_STEPS), (2, len(features)))
+    features["size"] = random.integers(20, 60, len(features))
+    of_image = features.reshape(n_images, -1)
+    n_copies, half = n_images // 20, keypoints.N_FEATURES // 2
+    of_image[n_copies : 2 * n_copies, :half] = of_image[:n_copies, :half]
+    before, before_cpu = time.perf_counter(), time.process_time()
+    n_found = sum(1 for _ in proposals.aligned_pairs(features, n_each))
+    seconds, cpu_seconds = time.perf_counter() - before, time.process_time() - before_cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "n_images": n_images,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "peak_mb": round(peak / 1e6),
+        "n_planted_pairs": n_copies,
+        "n_aligned_pairs": n_found,
+    }
 
 
 def _hashes_of_drawn_memes(seed: int) -> np.ndarray:

@@ -4,12 +4,15 @@
     python -m benchmarks.sort_throughput --n_images 400 --models vit-b --repeats 5
 
 Prints a table and writes benchmarks/results/sort_throughput_DEVICE.json. All sides see the same files with the same
-model in single precision. Decoding alone and the network alone show what limits: on a processor they share the cores,
-so that both together can't be quicker than one after the other.
+model in single precision. Decoding alone and the network alone show what limits: on a CPU they share the cores, so that
+both together can't be quicker than one after the other. `--into` is the whole command: rows, log and copies. What
+filing adds is measured in CPU time, which depends less than the clock on what else the machine does.
 """
 
 import logging
+import resource
 import statistics
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +23,10 @@ from benchmarks import timing
 from memevit import cli, cores, decoding
 from memevit.model.classifier import Classifier, best_device
 from memevit.model.processor import Processor
+from memevit.sorting import command
 
-OURS, LOOP, DECODING, NETWORK = "sort_memes", "pipeline, one by one", "decoding alone", "network alone"
+OURS, FILING, FAST = "sort_memes", "sort_memes --into", "sort_memes --fast"
+LOOP, DECODING, NETWORK = "pipeline, one by one", "decoding alone", "network alone"
 
 
 @dataclass
@@ -49,7 +54,8 @@ def main(args: SortBenchmarkArguments) -> None:
         folder = timing.with_head(
             timing.write_backbone(model, args.work_dir, image_size=args.image_size), args.work_dir
         )
-        found = timing.in_turns(sides(folder, paths, args.batch_size), args.repeats)
+        cpu_s: dict[str, list[float]] = {OURS: [], FILING: []}
+        found = timing.in_turns(sides(folder, paths, args, cpu_s), args.repeats)
         for side, rates in found.items():
             faster, share = timing.ratio(found, side, LOOP), share_of_limit(found) if side == OURS else None
             rows.append(
@@ -59,10 +65,14 @@ def main(args: SortBenchmarkArguments) -> None:
                     "images_per_s": rates,
                     "times_the_loop": faster,
                     "share_of_limit": share,
+                    "cpu_s_per_image": [seconds / len(paths) for seconds in cpu_s.get(side, [])],
                 }
             )
             shares = [f"{faster:.2f}", "" if share is None else f"{share:.2f}"]
             table.append([model, side, f"{statistics.median(rates):.1f}", *shares])
+        adds = timing.ratio(cpu_s, FILING, OURS) - 1
+        rows[-1]["cpu_time_that_filing_adds"] = round(adds, 3)
+        table.append([model, f"filing adds {adds:.1%} CPU time", "", "", ""])
     timing.publish("sort_throughput", args, {"rows": rows}, table)
 
 
@@ -80,8 +90,9 @@ def share_of_limit(found: dict[str, list[float]]) -> float:
     return round(statistics.median(rate / limit for rate, limit in zip(found[OURS], limits, strict=True)), 2)
 
 
-def sides(folder: Path, paths: list[Path], batch_size: int) -> dict:
-    """Each side as a function that returns images per second."""
+def sides(folder: Path, paths: list[Path], args: SortBenchmarkArguments, cpu_s: dict[str, list[float]]) -> dict:
+    """Each side as a function that returns images per second; those in `cpu_s` append their CPU time."""
+    batch_size = args.batch_size
     classifier, device = Classifier.load(folder), best_device()
     classify = pipeline("image-classification", model=str(folder), device=device)
     names, n_processes = [str(path) for path in paths], cores.n_cores()
@@ -96,13 +107,38 @@ def sides(folder: Path, paths: list[Path], batch_size: int) -> dict:
         work()
         return len(paths) / (time.perf_counter() - start)
 
+    def classified(**more) -> None:
+        exhaust(classifier.classify(paths, batch_size=batch_size, n_processes=n_processes, **more))
+
+    def filed() -> None:
+        with tempfile.TemporaryDirectory(dir=args.work_dir) as into:
+            options = command.Options(
+                model=folder, into=Path(into) / "sorted", output=Path(into) / "rows.csv", batch_size=batch_size
+            )
+            command.sort(options, names, lambda: classifier)
+            assert sum(path.suffix in (".jpg", ".png") for path in Path(into).rglob("*")) == len(paths)
+
+    def timed(name: str, work) -> float:
+        before = _cpu_s()
+        found = rate(work)
+        cpu_s[name].append(_cpu_s() - before)
+        return found
+
     return {
-        OURS: lambda: rate(lambda: exhaust(classifier.classify(paths, batch_size=batch_size, n_processes=n_processes))),
+        OURS: lambda: timed(OURS, classified),
+        FILING: lambda: timed(FILING, filed),
+        FAST: lambda: rate(lambda: classified(is_fast=True)),
         LOOP: lambda: rate(lambda: [classify(name) for name in names]),
         "pipeline, batches": lambda: rate(lambda: list(classify(names, batch_size=batch_size))),
         DECODING: lambda: rate(lambda: exhaust(decoding.decoded(paths, shown.render, n_processes=n_processes))),
         NETWORK: lambda: rate(lambda: exhaust(classifier.classify_pixels(iter(decoded), batch_size=batch_size))),
     }
+
+
+def _cpu_s() -> float:
+    """CPU time of this process and of those that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 if __name__ == "__main__":

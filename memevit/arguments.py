@@ -186,25 +186,87 @@ class RunArguments:
 
 @dataclass
 class SortArguments:
-    """Which model names the pictures, and where the answer goes."""
+    """Which model sorts the images, where the files go, and where the rows."""
 
-    model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
-    output: Path | None = field(default=None, metadata={"help": "File for the rows; standard output by default."})
-    format: Literal["csv", "jsonl"] | None = field(
-        default=None, metadata={"help": "How a row is written: as the suffix of --output says, else csv."}
+    model: Path | None = field(default=None, metadata={"help": "Model folder that finetune_vit.py wrote."})
+    into: Path | None = field(
+        default=None,
+        metadata={"help": "Folder to file into: a folder per class, unknown, unsure and unreadable. Files are copied."},
     )
-    batch_size: int = field(default=32, metadata={"help": "Pictures that the model sees at once."})
+    link: bool = field(default=False, metadata={"help": "Hard links instead of copies: they take no space."})
+    move: bool = field(default=False, metadata={"help": "Move the files instead of copying them."})
+    undo: Path | None = field(
+        default=None, metadata={"help": "Log of a run (in the --into folder): put everything back, and stop there."}
+    )
+    dry_run: bool = field(default=False, metadata={"help": "Only say what would be filed where."})
+    watch: Path | None = field(
+        default=None, metadata={"help": "Folder whose files are filed as they arrive, until Ctrl-C."}
+    )
+    unknown: bool = field(
+        default=True, metadata={"help": "Label images `unknown` that are like no class, if the model can tell."}
+    )
+    min_probability: float = field(
+        default=0.0, metadata={"help": "Images whose class is less probable are labelled `unsure`."}
+    )
+    output: Path | None = field(
+        default=None,
+        metadata={"help": "File for the rows. By default standard output, or none with --into."},
+    )
+    format: Literal["csv", "jsonl", "parquet"] | None = field(
+        default=None, metadata={"help": "How rows are written: as the suffix of --output says, else csv."}
+    )
+    top_k: int | None = field(
+        default=None,
+        metadata={"help": "Probabilities per row, the highest ones: all up to 20 classes, else 5."},
+    )
+    contact_sheet: Path | None = field(
+        default=None, metadata={"help": "Folder for an overview of each label: an image with thumbnails."}
+    )
+    frames: int = field(
+        default=1, metadata={"help": "Frames that are classified of an animated image; probabilities are averaged."}
+    )
+    fast: bool = field(
+        default=False,
+        metadata={
+            "help": "Decode large JPEGs at reduced scale, at least twice the size that the model sees. Faster; "
+            "probabilities differ a little."
+        },
+    )
+    batch_size: int = field(default=32, metadata={"help": "Images that the model sees at once."})
     num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
 
     def __post_init__(self) -> None:
+        if self.undo is not None:
+            return
+        if self.model is None:
+            raise UserError("--model is missing. Name the model folder that finetune_vit.py wrote.")
         if self.format is None:
-            self.format = "jsonl" if self.output and self.output.suffix == ".jsonl" else "csv"
+            suffix = self.output.suffix.removeprefix(".").lower() if self.output else ""
+            self.format = suffix if suffix in ("jsonl", "parquet") else "csv"
         if self.output and self.output.is_dir():
             raise UserError(f"{self.output} is a folder. Name a file for --output.")
-        if self.batch_size < 1:
-            raise UserError(f"--batch_size must be at least 1, got {self.batch_size}.")
-        if self.num_proc is not None and self.num_proc < 1:
-            raise UserError(f"--num_proc must be at least 1, got {self.num_proc}.")
+        if self.format == "parquet" and (self.output is None or self.watch is not None):
+            raise UserError("Parquet is written as one file at the end. Name it with --output, without --watch.")
+        if self.link and self.move:
+            raise UserError("--link and --move don't go together. Choose one.")
+        for name in ("link", "move", "dry_run"):
+            if getattr(self, name) and self.into is None:
+                raise UserError(f"--{name} says how files are filed. Name the folder for them with --into.")
+        if self.into is not None and self.into.exists() and not self.into.is_dir():
+            raise UserError(f"{self.into} is a file. Name a folder for --into.")
+        if self.contact_sheet is not None and self.contact_sheet.exists() and not self.contact_sheet.is_dir():
+            raise UserError(f"{self.contact_sheet} is a file. Name a folder for --contact_sheet.")
+        if self.watch is not None and not self.watch.is_dir():
+            raise UserError(f"{self.watch} is not a folder. Name the folder to --watch.")
+        if self.watch is not None and self.dry_run:
+            raise UserError("--watch and --dry_run don't go together. Choose one.")
+        if not 0.0 <= self.min_probability <= 1.0:
+            raise UserError(f"--min_probability must lie between 0 and 1, got {self.min_probability:g}.")
+        if self.top_k is not None and self.top_k < 0:
+            raise UserError(f"--top_k must be at least 0, got {self.top_k}.")
+        for name in ("frames", "batch_size", "num_proc"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"--{name} must be at least 1, got {value}.")
 
 
 DIAGNOSE_SECTIONS = ("mistakes", "evidence", "shortcuts", "confidence", "classes")
@@ -374,12 +436,15 @@ class PushArguments:
         default=None,
         metadata={"help": "Licence of the model, as an identifier (apache-2.0); known for the usual backbones."},
     )
-    title: str | None = field(default=None, metadata={"help": "Title of the page; by default that of the data."})
+    title: str | None = field(
+        default=None, metadata={"help": "Title of the page; by default the last part of --repo_id."}
+    )
     description: str | None = field(
         default=None, metadata={"help": "One sentence about the model; by default which classes it tells apart."}
     )
     tags: list[str] = field(
-        default_factory=list, metadata={"help": "Tags of the page; by default the names of the classes."}
+        default_factory=list,
+        metadata={"help": "Tags of the page; by default those of the data or the names of the classes."},
     )
     source_url: str | None = field(default=None, metadata={"help": "Web page of the data."})
     base_model: str | None = field(

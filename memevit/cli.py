@@ -27,10 +27,11 @@ class _SafeFormatter(logging.Formatter):
 
 @dataclass(frozen=True)
 class Positional:
-    """Arguments without a flag, one or more, handed to `main` as a last argument."""
+    """Arguments without a flag, handed to `main` as a last argument: one or more, or any number."""
 
     name: str
     help: str
+    is_required: bool = True
 
 
 def run(
@@ -82,7 +83,7 @@ def _parse(
 
     parser = HfArgumentParser(groups, description=doc, formatter_class=_Help, allow_abbrev=False)
     if positional:
-        parser.add_argument(positional.name, nargs="+", help=positional.help)
+        parser.add_argument(positional.name, nargs="+" if positional.is_required else "*", help=positional.help)
     try:
         *values, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False

@@ -1,12 +1,27 @@
-"""The last lines of `make demo`: what came out, and where it lies."""
+"""For `make demo`: an inbox to sort, and the last lines, which say what came out and where it lies."""
 
 import argparse
 import csv
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 
-from memevit import results
+from memevit import manifest, results
+
+
+def fill_inbox(demo_dir: Path) -> None:
+    """Put together what a folder of memes holds: test images, crossovers of both games, unrelated and broken ones."""
+    inbox, source = demo_dir / "inbox", demo_dir / "data-sample"
+    inbox.mkdir()
+    odd = [row for row in manifest.read(demo_dir / "data") if row.status in (manifest.CONFLICT, manifest.REJECTED)]
+    paths = [
+        *(demo_dir / "data" / "test").rglob("*.*"),
+        *(source / "held_apart" / "unrelated").iterdir(),
+        *(source / "doom-crossing" / row.source for row in odd),
+    ]
+    for path in sorted(paths):
+        shutil.copy2(path, inbox / path.name)
 
 
 def summary(demo_dir: Path) -> str:
@@ -21,15 +36,17 @@ def summary(demo_dir: Path) -> str:
     origin = "random weights" if training["from_scratch"] else training["base_model"]
     lines.append(f"Trained from {origin} in {training['seconds']:.0f} s on {training['hardware']}.")
     with (demo_dir / "rows.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    labels = Counter(row["label"] for row in rows)
-    lines.append(f"Sorted {len(rows)} files: {', '.join(f'{n} {label}' for label, n in labels.most_common())}.")
+        labels = Counter(row["label"] for row in csv.DictReader(file))
+    lines.append(f"Filed {labels.total()} images: {', '.join(f'{n} {label}' for label, n in labels.most_common())}.")
     lines += [
         "Written:",
         f"  {demo_dir}/data-sample  the drawn memes",
         f"  {demo_dir}/data         the dataset; look at contact_sheet.jpg",
         f"  {demo_dir}/model        the model; results.json holds every number",
-        f"  {demo_dir}/rows.csv     what each sorted file was taken for",
+        f"  {demo_dir}/inbox        test images, crossovers, unrelated and broken files, mixed",
+        f"  {demo_dir}/sorted       the inbox in a folder per label; its log takes it back (--undo)",
+        f"  {demo_dir}/sheets       look here: an overview of each label, the least certain images first",
+        f"  {demo_dir}/rows.csv     what each file was taken for, and why",
     ]
     return "\n".join(lines)
 
@@ -37,4 +54,9 @@ def summary(demo_dir: Path) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("demo_dir", type=Path)
-    sys.stdout.write(summary(parser.parse_args().demo_dir) + "\n")
+    parser.add_argument("--fill_inbox", action="store_true")
+    given = parser.parse_args()
+    if given.fill_inbox:
+        fill_inbox(given.demo_dir)
+    else:
+        sys.stdout.write(summary(given.demo_dir) + "\n")

@@ -32,6 +32,16 @@ def terminal(text: str, *, keep_newlines: bool = False) -> str:
     return _CONTROL.sub(escaped, text)
 
 
+def json_text(text: str) -> str:
+    r"""JSON `text` with what a terminal would execute or reorder as JSON's own escapes: the same value when parsed.
+
+    Example:
+        >>> json_text('{"a": "x\u009b2J"}')
+        '{"a": "x\\u009b2J"}'
+    """
+    return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
 def csv_cell(value: object) -> object:
     """`value` as a CSV cell that no spreadsheet runs as a formula; `csv_value` gives it back.
 

@@ -70,41 +70,48 @@ def load_image(source: Path | BinaryIO) -> Image.Image:
     return decode(source).image
 
 
-def decode(source: Path | BinaryIO, *, at_least_px: int | None = None) -> DecodedImage:
+def decode(
+    source: Path | BinaryIO, *, at_least_px: int | None = None, shorter_at_least_px: int | None = None
+) -> DecodedImage:
     """Decode the first frame of `source` completely.
 
     Args:
         source: a path or an open binary file.
         at_least_px: when set, a JPEG may be decoded at 1/2, 1/4 or 1/8 scale as long as its longer side stays at or
             above this number of pixels.
+        shorter_at_least_px: the same for its shorter side.
 
     Raises:
         UnreadableImageError: not an image, damaged, or larger than `MAX_IMAGE_PIXELS`.
     """
+    longer_and_shorter_px = (at_least_px, shorter_at_least_px)
     try:
-        return _opened(source, at_least_px)
+        return _opened(source, longer_and_shorter_px)
     except UnreadableImageError:
         raise
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UnreadableImageError(f"can't be opened: {error.strerror}") from None
     except Image.DecompressionBombError:
         raise UnreadableImageError(f"more than {2 * MAX_IMAGE_PIXELS:,} pixels") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # Pillow's own errors have no number.
+            raise UnreadableImageError(f"can't be opened: {error.strerror}") from None
         # On damaged files Pillow's decoders raise whatever their code happens to: a fuzzer saw struct.error,
         # AttributeError, RuntimeError, NotImplementedError and ZeroDivisionError besides those that one expects.
-        if (essential := _essential_png(source)) is not None:
-            with contextlib.suppress(Exception):
-                return _opened(essential, at_least_px)
+        with contextlib.suppress(Exception):  # The file may have gone meanwhile.
+            if (essential := _essential_png(source)) is not None:
+                return _opened(essential, longer_and_shorter_px)
         if isinstance(error, UnidentifiedImageError):
             raise UnreadableImageError(_unidentified(source)) from None
         raise UnreadableImageError(f"damaged: {error}" if str(error) else "damaged") from error
 
 
-def _opened(source: Path | BinaryIO, at_least_px: int | None) -> DecodedImage:
+_Least = tuple[int | None, int | None]  # Pixels that the longer and the shorter side keep at least.
+
+
+def _opened(source: Path | BinaryIO, least: _Least) -> DecodedImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide here.
         with Image.open(source) as file:
-            return _decoded(file, at_least_px)
+            return _decoded(file, least)
 
 
 @contextlib.contextmanager
@@ -118,7 +125,8 @@ def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 def _unidentified(source: Path | BinaryIO) -> str:
     """What a file is that no decoder knows; a HEIC photo is one where Pillow has no plugin for it."""
-    with _bytes_of(source) as file:
+    start = b""
+    with contextlib.suppress(OSError), _bytes_of(source) as file:
         start = file.read(12)
     return "HEIC, which Pillow can't decode" if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS else "not an image"
 
@@ -142,7 +150,7 @@ def _essential_png(source: Path | BinaryIO) -> BinaryIO | None:
     return io.BytesIO(b"".join(kept)) if is_smaller else None
 
 
-def _decoded(file: Image.Image, at_least_px: int | None) -> DecodedImage:
+def _decoded(file: Image.Image, least: _Least) -> DecodedImage:
     if file.format in _PROGRAMS:
         raise UnreadableImageError(f"{file.format} is a program that draws, not an image")
     width_px, height_px = file.size
@@ -150,8 +158,8 @@ def _decoded(file: Image.Image, at_least_px: int | None) -> DecodedImage:
         raise UnreadableImageError(f"{width_px}x{height_px} is more than {MAX_IMAGE_PIXELS:,} pixels")
     image_format, mode = file.format or "unknown", file.mode
     n_bits = _declared_bits(file) if mode in _GREY_16_BIT_MODES else 16
-    if at_least_px is not None and image_format == "JPEG":
-        _decode_smaller(file, at_least_px)
+    if image_format == "JPEG":
+        _decode_smaller(file, least)
     file.load()
     turn = _UPRIGHT.get(_orientation(file))
     upright = file if turn is None else file.transpose(turn)
@@ -217,10 +225,10 @@ def _count_frames(file: Image.Image) -> int:
         return 1
 
 
-def _decode_smaller(file: Image.Image, at_least_px: int) -> None:
-    longest = max(file.size)
-    for scale in (8, 4, 2):
-        if longest // scale >= at_least_px:
+def _decode_smaller(file: Image.Image, least: _Least) -> None:
+    sides = [(side, px) for side, px in zip((max(file.size), min(file.size)), least, strict=True) if px is not None]
+    for scale in (8, 4, 2) if sides else ():
+        if all(side // scale >= px for side, px in sides):
             file.draft("RGB" if file.mode == "RGB" else file.mode, (file.width // scale, file.height // scale))
             return
 

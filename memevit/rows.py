@@ -1,115 +1,102 @@
-"""One row per sorted picture, as CSV or JSON lines, written as it comes."""
+"""What is said about one image, alike in predictions.csv and in the rows of sort_memes.py."""
 
-import contextlib
-import csv
-import json
-import logging
-import os
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from memevit import labels
-from memevit.errors import UserError
+from memevit import escape
 
-logger = logging.getLogger(__name__)
-
-Write = Callable[[dict[str, Any]], None]
+PROBABILITY = "p_"  # Prefix of the column of a class.
+MAX_CLASS_COLUMNS = 20  # With more classes a row holds the most probable ones only, unless asked for all.
+DEFAULT_TOP_K = 5
+_DIGITS = 6
 
 
-def find_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Every file among `paths` and below the folders among them, each folder sorted by name; hidden files are skipped.
-
-    Raises:
-        UserError: one of `paths` does not exist; said before anything is read.
-    """
-    paths = list(paths)
-    if missing := [path for path in paths if not path.exists() and not path.is_symlink()]:
-        raise UserError(f"{missing[0]} does not exist ({len(missing)} of {len(paths)} paths). Check the path.")
-    return _walk(paths)
-
-
-def _walk(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        for folder, sub_folders, names in os.walk(path):
-            sub_folders[:] = sorted(name for name in sub_folders if not name.startswith("."))
-            yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
-
-
-@contextlib.contextmanager
-def writer(output: Path | None, row_format: str, class_names: list[str]) -> Iterator[Write]:
-    """A function that writes one row at a time.
+def prediction(
+    class_names: Sequence[str],
+    probabilities: Sequence[float] | None,
+    *,
+    known_score: float | None = None,
+    accepted: bool | None = None,
+    top_k: int | None = None,
+) -> dict[str, Any]:
+    """The columns `predicted`, `confidence`, `known_score`, `accepted` and those of the probabilities, in this order.
 
     Args:
-        output: a file, which appears when all rows are written; standard output when None.
-        row_format: `csv` or `jsonl`.
-        class_names: one column each.
-
-    Raises:
-        UserError: `output` can't be written.
-    """
-    if output is None:
-        yield _at_once(_write_to(sys.stdout, row_format, class_names))
-        return
-    partial = output.with_name(f".{output.name}.part")
-    try:
-        text = partial.open("w", encoding="utf-8", newline="", errors="backslashreplace")
-    except OSError as error:
-        raise UserError(f"{output} can't be written: {error.strerror}. Choose another --output.") from error
-    try:
-        with text:
-            yield _write_to(text, row_format, class_names)
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _at_once(write: Write) -> Write:
-    def write_through(row: dict[str, Any]) -> None:
-        write(row)
-        sys.stdout.flush()  # Whoever reads a pipe sees a row when it is known.
-
-    return write_through
-
-
-def _write_to(text: TextIO, row_format: str, class_names: list[str]) -> Write:
-    if row_format == "jsonl":
-        return lambda row: print(json.dumps(row, ensure_ascii=False), file=text)
-    columns = csv.DictWriter(text, row_of("", class_names, None, "").keys(), lineterminator="\n")
-    columns.writeheader()
-    return columns.writerow
-
-
-def row_of(file: str, class_names: list[str], probabilities: Iterable[float] | None, problem: str) -> dict[str, Any]:
-    """What is written about one file.
-
-    Args:
-        file: its path.
         class_names: position is the label.
-        probabilities: [C], or None for a file that can't be read.
-        problem: why it can't be read.
+        probabilities: [C], or None for an image that can't be read; all columns are None then.
+        known_score: higher means more like the training classes; None without an unknown decision.
+        accepted: whether the image belongs to one of the classes; None without an unknown decision.
+        top_k: how many probabilities. With all of them (the default up to 20 classes) there is a column `p_<class>`
+            per class in the model's order; with fewer (5 by default) there are `top1_class`, `top1_probability`,
+            `top2_class` and so on, the most probable first.
+
+    Example:
+        >>> prediction(["a", "b"], [0.25, 0.75])
+        {'predicted': 'b', 'confidence': 0.75, 'known_score': None, 'accepted': None, 'p_a': 0.25, 'p_b': 0.75}
+        >>> prediction(["a", "b"], [0.25, 0.75], top_k=1)["top1_class"]
+        'b'
     """
+    n_shown = n_probabilities(len(class_names), top_k)
     if probabilities is None:
-        shares = dict.fromkeys(class_names)
-        return {"file": file, "label": labels.UNREADABLE, "confidence": None, "reason": problem} | _columns(shares)
-    shares = dict(zip(class_names, (round(float(share), 6) for share in probabilities), strict=True))
-    best = max(shares, key=lambda name: shares[name])
-    return {"file": file, "label": best, "confidence": shares[best], "reason": ""} | _columns(shares)
+        row = dict.fromkeys(("predicted", "confidence", "known_score", "accepted"))
+        return row | dict.fromkeys(probability_columns(class_names, top_k))
+    values = [round(float(value), _DIGITS) for value in probabilities]
+    if len(values) != len(class_names):
+        raise ValueError(f"{len(values)} probabilities for {len(class_names)} classes")
+    order = sorted(range(len(values)), key=lambda label: -probabilities[label])[: max(n_shown, 1)]
+    row = {
+        "predicted": class_names[order[0]],
+        "confidence": values[order[0]],
+        "known_score": None if known_score is None else round(float(known_score), _DIGITS),
+        "accepted": None if accepted is None else bool(accepted),
+    }
+    if n_shown == len(class_names):
+        shown = values
+    else:
+        shown = [part for label in order[:n_shown] for part in (class_names[label], values[label])]
+    return row | dict(zip(probability_columns(class_names, top_k), shown, strict=True))
 
 
-def _columns(shares: dict[str, float | None]) -> dict[str, float | None]:
-    return {f"p_{name}": share for name, share in shares.items()}
+def n_probabilities(n_classes: int, top_k: int | None) -> int:
+    """How many probabilities a row holds, see `prediction`.
+
+    Example:
+        >>> n_probabilities(2, None), n_probabilities(1000, None), n_probabilities(1000, 3), n_probabilities(2, 3)
+        (2, 5, 3, 2)
+    """
+    if top_k is None:
+        top_k = n_classes if n_classes <= MAX_CLASS_COLUMNS else DEFAULT_TOP_K
+    return min(top_k, n_classes)
 
 
-def write_all(found: Iterable[dict[str, Any]], write: Write) -> Counter[str]:
-    """Write every row and count the labels."""
-    counts: Counter[str] = Counter()
-    for row in found:
-        write(row)
-        counts[row["label"]] += 1
-    return counts
+def probability_columns(class_names: Sequence[str], top_k: int | None = None) -> list[str]:
+    """Names of the columns of the probabilities, see `prediction`.
+
+    Example:
+        >>> probability_columns(["a", "b"]), probability_columns(["a", "b"], 1)
+        (['p_a', 'p_b'], ['top1_class', 'top1_probability'])
+    """
+    n_shown = n_probabilities(len(class_names), top_k)
+    if n_shown == len(class_names):
+        return [PROBABILITY + name for name in class_names]
+    return [f"top{rank}_{part}" for rank in range(1, n_shown + 1) for part in ("class", "probability")]
+
+
+def csv_cells(row: Mapping[str, Any]) -> list[Any]:
+    r"""The values of `row` as cells: nothing a terminal or a spreadsheet would execute, one line each.
+
+    None is empty and a boolean `true` or `false`. Control characters are written as in Python (`\n`, `\x1b`).
+
+    Example:
+        >>> csv_cells({"file": "=a\nb.png", "accepted": True, "known_score": None, "confidence": 0.5})
+        ["'=a\\nb.png", 'true', '', 0.5]
+    """
+    return [_cell(value) for value in row.values()]
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return escape.csv_cell(escape.terminal(value)) if isinstance(value, str) else value

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("data", "model", "evaluation", "hub")
+ROOMS = ("data", "model", "evaluation", "sorting", "hub")
 WIRING = "commands"  # What the scripts do: it may import every room, and none may import it.
 TORCH = {"torch", "torchvision"}
 
@@ -41,8 +41,8 @@ BOTTOM = sorted(path for path in (ROOT / "memevit").glob("*.py"))
 def test_every_room_has_files():
     assert [path.name for path in BOTTOM] == [
         "__init__.py", "arguments.py", "checkpoint.py", "cli.py", "cores.py", "decoding.py", "demo.py", "errors.py",
-        "escape.py", "files.py", "http.py", "labels.py", "manifest.py", "pixels.py", "ranges.py", "results.py",
-        "rows.py",
+        "escape.py", "files.py", "frames.py", "http.py", "labels.py", "manifest.py", "pixels.py", "ranges.py",
+        "results.py", "rows.py",
     ]  # fmt: skip
     for room in ROOMS:
         assert len(files_of(room)) >= 4, room
@@ -73,7 +73,7 @@ def test_the_bottom_imports_no_room():
             assert not any(name.startswith(f"memevit.{room}") for room in (*ROOMS, WIRING)), (path, name)
 
 
-@pytest.mark.parametrize("room", ["data", "evaluation", "hub", ""])
+@pytest.mark.parametrize("room", ["data", "evaluation", "sorting", "hub", ""])
 def test_only_the_model_room_imports_torch(room):
     paths = files_of(room) if room else BOTTOM
     for path in paths:

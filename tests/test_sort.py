@@ -26,12 +26,14 @@ def test_every_file_is_a_row_in_order_and_a_broken_one_has_its_reason(tmp_path, 
     with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == [str(folder / name) for name in ("a.jpg", "b.png", "more/ü nicode.jpg")]
-    assert list(rows[0]) == ["file", "label", "confidence", "reason", "p_coral", "p_moss", "p_slate"]
+    columns = ["file", "label", "predicted", "confidence", "known_score", "accepted", "reason"]
+    assert list(rows[0]) == [*columns, "p_coral", "p_moss", "p_slate"]
     assert (rows[0]["label"], rows[0]["confidence"], rows[0]["reason"]) == ("unreadable", "", "not an image")
     for row in rows[1:]:
         shares = {name: float(row[f"p_{name}"]) for name in ("coral", "moss", "slate")}
         assert abs(sum(shares.values()) - 1) < 1e-5
-        assert row["label"] == max(shares, key=shares.get)
+        assert row["predicted"] == max(shares, key=shares.get)
+        assert row["label"] == (row["predicted"] if row["accepted"] != "false" else "unknown")
         assert float(row["confidence"]) == max(shares.values())
 
 
@@ -40,10 +42,11 @@ def test_json_lines_go_to_standard_output(tmp_path, trained, capsys):
     (tmp_path / "c.gif").write_bytes(b"GIF89a")
     assert run_sort("--model", trained, "--format", "jsonl", tmp_path / "b.png", tmp_path / "c.gif") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert rows[0]["label"] in ("coral", "moss", "slate")
+    assert rows[0]["predicted"] in ("coral", "moss", "slate")
     assert rows[1] == {
         "file": str(tmp_path / "c.gif"),
-        **{"label": "unreadable", "confidence": None, "reason": rows[1]["reason"]},
+        **{"label": "unreadable", "predicted": None, "confidence": None, "known_score": None, "accepted": None},
+        "reason": rows[1]["reason"],
         **{"p_coral": None, "p_moss": None, "p_slate": None},
     }
     assert rows[1]["reason"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from memevit import PROJECT_URL, results
 from memevit.arguments import PushArguments
 from memevit.data import dataset as prepared
-from memevit.data import summary
+from memevit.data import dataset_card
 from memevit.data.sample import examples
 from memevit.errors import UserError
 from memevit.evaluation import plots, predictions
@@ -20,6 +20,8 @@ from memevit.hub.remote import MAIN, Hub, Repository
 from memevit.hub.upload import UploadFolders
 
 if TYPE_CHECKING:
+    import datasets
+
     from memevit.model.classifier import Classifier
 
 logger = logging.getLogger(__name__)
@@ -47,8 +49,12 @@ def publish_model(args: PushArguments) -> None:
         shown = _examples(args, classifier, uploads.new("examples"))
         data_files, space_files = {}, {}
         if data_license:
-            text = summary.card(prepared.read_prep(args.dataset), license_id=data_license)
-            text = dataset_page.card_with_use(text, repo_id=args.data_repo_id, model_id=args.repo_id)
+            text = dataset_card.render(
+                prepared.read_prep(args.dataset),
+                license_id=data_license,
+                repo_id=args.data_repo_id,
+                model_id=args.repo_id,
+            )
             data_files = upload.dataset_files(
                 uploads, args.dataset, text, repo_id=args.data_repo_id, columns=args.dataset_columns
             )
@@ -149,10 +155,10 @@ def _reference(args: PushArguments, classifier: "Classifier", folder: Path) -> c
     if args.dataset is None:
         paths = checks.drawn_images(folder)
     else:
-        data = prepared.load(args.dataset)
-        if data.fingerprint != (results.read(args.model).get("data") or {}).get("fingerprint"):
+        fingerprint = prepared.read_prep(args.dataset)["fingerprint"]
+        if fingerprint != (results.read(args.model).get("data") or {}).get("fingerprint"):
             raise UserError(f"{args.model} was trained on other data than {args.dataset}. Name its own --dataset.")
-        paths = checks.some_of(data.by_name["test"].paths)
+        paths = checks.some_of(_paths(prepared.load(args.dataset)["test"]))
     reference = checks.Reference.of(classifier.class_names, list(classifier.classify(paths)))
     if args.dataset is not None:
         recorded = predictions.read(args.model)
@@ -169,8 +175,10 @@ def _examples(args: PushArguments, classifier: "Classifier", folder: Path) -> li
     if examples.fits(classifier.class_names):
         paths = examples.draw_examples(folder)
     elif args.dataset and model_page.may_be_shown(args.dataset_license or _recorded_license(args.dataset)):
-        test = prepared.load(args.dataset).by_name["test"]
-        paths = model_page.copy_examples(test.paths, test.labels, classifier.class_names, folder, n=N_EXAMPLES)
+        test = prepared.load(args.dataset)["test"]
+        paths = model_page.copy_examples(
+            _paths(test), test["label"][:], test.features["label"].names, folder, n=N_EXAMPLES
+        )
     else:
         return []
     return [
@@ -178,6 +186,10 @@ def _examples(args: PushArguments, classifier: "Classifier", folder: Path) -> li
         for one in classifier.classify(paths[:N_EXAMPLES])
         if one.probabilities is not None
     ]
+
+
+def _paths(split: "datasets.Dataset") -> list[Path]:
+    return [Path(path) for path in prepared.paths_of(split)]
 
 
 def _recorded_license(dataset_dir: Path) -> str | None:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 PREP_FILE = "prep.json"
 TITLE = "title"
+_WORDS = ("tags", "source_url", "citation")  # Of the settings, those that are of use to a model card, too.
 _FORMAT = 1  # Raise it when the same manifest.csv gives other columns than before.
 _KEY_LENGTH = 16
 _WRITTEN_AT_ONCE = 10_000  # Rows.
@@ -207,4 +208,5 @@ def describe(dataset_dir: Path) -> dict[str, Any]:
         },
         "n_left_out": {status: n for status, n in prep["n_by_status"].items() if status != manifest.KEPT},
         "split_by": prep["settings"]["split_by"],
+        **{key: value for key in _WORDS if (value := prep["settings"].get(key))},
     }

@@ -17,7 +17,9 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _PAGES = {"kaggle": "https://www.kaggle.com/datasets/{}", "hub": "https://huggingface.co/datasets/{}"}
 
 
-def render(prep: dict, *, license_id: str | None = None) -> str:
+def render(
+    prep: dict, *, license_id: str | None = None, repo_id: str | None = None, model_id: str | None = None
+) -> str:
     """The card of a prepared dataset.
 
     What people wrote (class names, title, description) is shown literally: no Markdown and no HTML of theirs is kept,
@@ -26,6 +28,8 @@ def render(prep: dict, *, license_id: str | None = None) -> str:
     Args:
         prep: the content of prep.json.
         license_id: instead of the licence that was given to data_prep.py.
+        repo_id: name on the Hub, for a published dataset: its manifest.csv has rows of kept images only.
+        model_id: a model on the Hub that was trained on it.
     """
     settings = prep["settings"] | ({"license": license_id} if license_id else {})
     environment = jinja2.Environment(
@@ -42,6 +46,8 @@ def render(prep: dict, *, license_id: str | None = None) -> str:
         settings=settings,
         front_matter=_front_matter(prep, settings, title),
         title=title,
+        repo_id=repo_id,
+        model_id=model_id,
         n_kept=prep["n_by_status"][manifest.KEPT],
         classes=_kept_classes(prep),
         splits=manifest.SPLITS,

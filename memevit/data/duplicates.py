@@ -25,6 +25,9 @@ _BLOCK_PX = 12  # They are judged in 8x8 blocks of this side.
 # are found to be the same (99 % without a crop), and 1 % of those with another caption. The others count as templates.
 _MAX_MEAN_DIFFERENCE = 10.0  # Grey levels.
 _BLOCK_ALLOWANCE = (3.0, 3.5)  # Grey levels, and times the mean: the worst block stands out where words differ.
+_SPOT_PX = 6  # Side of the spots in which a limb may have moved.
+_SPOT_ALLOWANCE = (6.0, 5.0)
+_MAX_TINT_DIFFERENCE = 8.0  # Grey levels, in all but 5 % of the blocks.
 _MIN_CORRELATION = 0.9  # Of the two pictures' details, so that two dark pictures are not the same for being dark.
 _MIN_BLOCK_CONTRAST = 5.0  # Grey levels; a block with less shows nothing that could agree.
 _MIN_TEXTURED_BLOCKS = 10
@@ -32,7 +35,7 @@ _OVERLAP_PX = _COMPARE_PX + 6  # Aligned by features, the squares may be a few p
 _MIN_TEXTURE = 3.0  # Grey levels, less what is alike along rows or columns: the edges of frames and bars tell nothing.
 _MIN_OVERLAP = 0.5  # Of the smaller of two aligned images.
 # Share of the textured blocks that must agree where so many features do.
-_NEEDED_SHARES = ((20, 0.25), (10, 0.3), (7, 0.4), (0, 0.5))
+_NEEDED_SHARES = ((20, 0.05), (10, 0.15), (7, 0.4), (0, 0.5))
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
 _BLOCK_CORRELATION = 0.7
 _CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two pictures are aligned.
@@ -235,13 +238,10 @@ def _agreeing_share(first: np.ndarray, second: np.ndarray) -> float:
             table[shift] = np.where(np.maximum(norms, other_norms) >= _MIN_TEXTURE * _BLOCK_PX, products, np.nan)
         return int((table[shift] >= _BLOCK_CORRELATION).sum())
 
-    coarse = range(0, margin + 1, 2)
-    best = max(itertools.product(coarse, coarse), key=agreeing)
-    near = [
-        (best[0] + down, best[1] + right)
-        for down, right in itertools.product((-1, 0, 1), repeat=2)
-        if 0 <= best[0] + down <= margin and 0 <= best[1] + right <= margin
-    ]
+    middle = margin // 2
+    coarse = {*itertools.product(range(0, margin + 1, 2), repeat=2), *_shifts_around((middle, middle), margin)}
+    best = max(sorted(coarse), key=agreeing)
+    near = _shifts_around(best, margin)
     best = max(near, key=agreeing)
     is_textured = ~np.isnan(table[best])
     if is_textured.sum() < _MIN_TEXTURED_BLOCKS:
@@ -250,12 +250,33 @@ def _agreeing_share(first: np.ndarray, second: np.ndarray) -> float:
     return float(agrees[is_textured].mean())
 
 
+def _shifts_around(shift: tuple[int, int], most: int) -> list[tuple[int, int]]:
+    """The shift and its up to 8 neighbours between 0 and `most`."""
+    moved = ((shift[0] + down, shift[1] + right) for down, right in itertools.product((-1, 0, 1), repeat=2))
+    return [(down, right) for down, right in moved if 0 <= down <= most and 0 <= right <= most]
+
+
 def _is_same(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether nothing but compression tells two [H, W, 3] squares apart: no words, no moved limb, no other colours."""
     difference = np.abs(first - second).mean(axis=2)
-    allowed = _BLOCK_ALLOWANCE[0] + _BLOCK_ALLOWANCE[1] * difference.mean()
-    if difference.mean() > _MAX_MEAN_DIFFERENCE or _blocks(difference).mean(axis=(1, 2)).max() > allowed:
+    mean = difference.mean()
+    if mean > _MAX_MEAN_DIFFERENCE or _blocks(difference).mean(axis=(1, 2)).max() > _allowed(mean, _BLOCK_ALLOWANCE):
+        return False
+    if _blocks(difference, _SPOT_PX).mean(axis=(1, 2)).max() > _allowed(mean, _SPOT_ALLOWANCE):
+        return False
+    if np.percentile(np.abs(_tints(first) - _tints(second)), 95) > _MAX_TINT_DIFFERENCE:
         return False
     return _correlation(_detail(first).ravel(), _detail(second).ravel()) >= _MIN_CORRELATION
+
+
+def _allowed(mean: float, allowance: tuple[float, float]) -> float:
+    return allowance[0] + allowance[1] * mean
+
+
+def _tints(square: np.ndarray) -> np.ndarray:
+    """[n_blocks, 2] how much redder and bluer than green each block is, in grey levels."""
+    channels = np.stack([_blocks(square[:, :, channel]).mean(axis=(1, 2)) for channel in range(3)], axis=1)
+    return channels[:, [0, 2]] - channels[:, [1]]
 
 
 def _template_share(first: np.ndarray, second: np.ndarray) -> float:
@@ -284,10 +305,10 @@ def _detail(square: np.ndarray) -> np.ndarray:
     return blocks - blocks.mean(axis=(1, 2), keepdims=True)
 
 
-def _blocks(square: np.ndarray) -> np.ndarray:
-    """[n_blocks, _BLOCK_PX, _BLOCK_PX] pieces of an [H, W] array."""
-    n = _COMPARE_PX // _BLOCK_PX
-    return square.reshape(n, _BLOCK_PX, n, _BLOCK_PX).swapaxes(1, 2).reshape(n * n, _BLOCK_PX, _BLOCK_PX)
+def _blocks(square: np.ndarray, side: int = _BLOCK_PX) -> np.ndarray:
+    """[n_blocks, side, side] pieces of an [H, W] array."""
+    n = _COMPARE_PX // side
+    return square.reshape(n, side, n, side).swapaxes(1, 2).reshape(n * n, side, side)
 
 
 def _aligned(first: Image.Image, second: Image.Image) -> tuple[np.ndarray, np.ndarray]:

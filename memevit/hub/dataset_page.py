@@ -23,8 +23,7 @@ PUBLIC_COLUMNS = (
 # Of prep.json: lists of source files stay here, counts and settings are published.
 _PUBLIC_PREP = (
     *("format", "source", "fingerprint", "settings", "pillow", "n_found", "n_by_status", "n_by_split", "classes"),
-    *("rejected", "near_duplicates", "n_conflicts", "n_moved_between_splits"),
-    *("title", "description", "tags", "source_url"),
+    *("rejected", "near_duplicates", "n_conflicts", "n_moved_between_splits", "split_made_by"),
 )
 MAX_FILES_IN_FOLDER = 10_000  # The Hub takes no more.
 MAX_FILES_IN_COMMIT = 25_000  # Nor of those that go by LFS or Xet.
@@ -68,22 +67,6 @@ def write_records(dataset_dir: Path, target_dir: Path, *, columns: Sequence[str]
     public["source"] = without_folders(public.get("source"))
     public["settings"] = without_folders(public.get("settings"))
     files.write_text(target_dir / PREP_FILE, json.dumps(public, indent=2, ensure_ascii=False) + "\n")
-
-
-def card_with_use(card_text: str, *, repo_id: str, model_id: str) -> str:
-    """A dataset card with the lines of code that load the dataset, and a link to the model trained on it."""
-    return f"""{card_text.rstrip()}
-
-## Use
-
-```python
-from datasets import load_dataset
-dataset = load_dataset("{repo_id}")
-```
-
-[{model_id}](https://huggingface.co/{model_id}) is an image classifier trained on it. `{manifest.FILE_NAME}` has one row
-per image; files are named by a hash of their content.
-"""
 
 
 def without_folders(value: object) -> object:

@@ -44,19 +44,18 @@ def describe(
     Args:
         found: content of results.json.
         name: of the model folder or of the repository.
-        title: given by the user, as are `sentence`, `tags` and `source_url`; the data's own, then a default, otherwise.
-        sentence: what the model does.
-        tags: for search.
-        source_url: web page of the data.
+        title: the last part of `name` when None.
+        sentence: what the model does; which classes it tells apart when None.
+        tags: for search; those of the data or the class names when there are none.
+        source_url: web page of the data; that which results.json knows when None.
     """
     data = found.get("data") or {}
     names = [str(one) for one in data.get("classes") or (found.get("confusion_matrix") or {}).get("class_names") or []]
     given = [str(tag) for tag in tags or data.get("tags") or []]
-    own_sentence = sentence or str(data.get("description") or "")
     return Description(
-        title=title or str(data.get("title") or "") or name.split("/")[-1],
-        sentence=own_sentence or _sentence(names),
-        has_own_sentence=bool(own_sentence),
+        title=title or name.split("/")[-1],
+        sentence=sentence or _sentence(names),
+        has_own_sentence=bool(sentence),
         tags=list(dict.fromkeys(tag for one in given or _few(names) if (tag := as_tag(one)))),
         class_names=names,
         source_url=_first_url(source_url, data.get("source_url"), url_of_source(str(data.get("source") or ""))),

@@ -259,7 +259,7 @@ def render(
         data_license=links.dataset_license or (found.get("data") or {}).get("license"),
         scores=scores,
         headline=_headline(scores),
-        not_beaten=_not_beaten(scores),
+        not_beaten=_not_beaten(found, scores),
         has_open_set=bool(found.get("open_set")),
         max_named=MAX_NAMED_CLASSES,
         confusion_file=CONFUSION_FILE if (model_dir / CONFUSION_FILE).is_file() else None,
@@ -318,11 +318,11 @@ def code(text: object) -> str:
 
 
 def identifier(text: object) -> str:
-    r"""A licence or another identifier as it is; anything else as `plain` text.
+    """A licence or another identifier as it is; anything else as `plain` text.
 
     Example:
-        >>> identifier("cc-by-4.0"), identifier("[x](y)")[:2]
-        ('cc-by-4.0', '\\\\[')
+        >>> identifier("cc-by-4.0"), identifier("a<b")
+        ('cc-by-4.0', 'a&lt;b')
     """
     return str(text) if _IDENTIFIER.fullmatch(str(text)) else plain(text)
 
@@ -513,14 +513,23 @@ def _scores(measurements: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: (row["subject"] != results.MODEL, row["split"] != "test"))
 
 
-def _not_beaten(scores: list[dict[str, Any]]) -> list[str]:
-    """The baselines that are at least as accurate as the model on its first split."""
+def _not_beaten(found: Mapping[str, Any], scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The baselines that the model is not shown to beat on its first split, with the p-value of the paired test.
+
+    Without such a test in results.json, those that are at least as accurate.
+    """
     model = next((row for row in scores if row["subject"] == results.MODEL and "accuracy" in row), None)
     if model is None:
         return []
+    if compared := [one for one in found.get("comparisons") or [] if one["split"] == model["split"]]:
+        return [{"name": one["baseline"], "p_value": one["p_value"]} for one in compared if not one["is_better"]]
     others = [row for row in scores if row["subject"] != results.MODEL and row["split"] == model["split"]]
     accuracy = model["accuracy"]["value"]
-    return [row["subject"] for row in others if "accuracy" in row and row["accuracy"]["value"] >= accuracy]
+    return [
+        {"name": row["subject"], "p_value": None}
+        for row in others
+        if "accuracy" in row and row["accuracy"]["value"] >= accuracy
+    ]
 
 
 def _model_type(model_dir: Path) -> str:

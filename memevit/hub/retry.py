@@ -291,7 +291,7 @@ def brief(text: str) -> str:
     r"""The beginning of a message of somebody else, on one line and without signatures.
 
     Example:
-        >>> brief("one\\n  two"), len(brief("x" * 10**6))
+        >>> brief("one\n  two"), len(brief("x" * 10**6))
         ('one two', 200)
     """
     return escape.terminal(without_query(" ".join(text[:MAX_ERROR_BYTES].split())))[:_MAX_REASON_LETTERS]

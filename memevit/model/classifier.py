@@ -1,6 +1,7 @@
 """Probabilities for images, the same as those of `pipeline("image-classification")`."""
 
 import contextlib
+import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from memevit import checkpoint, decoding
+from memevit import checkpoint, decoding, frames
 from memevit.errors import UserError
 from memevit.model import backbone, layers
 from memevit.model.forward import ForwardPass, Outputs, forward
@@ -51,6 +52,11 @@ class Classifier:
         self._processor = Processor.of(image_processor)
         self._run = ForwardPass(self._model, normalise=self._processor.normalise)
         self.class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the model sees."""
+        return self._processor.size
 
     @classmethod
     def load(cls, model_dir: str | Path, *, device: torch.device | None = None) -> "Classifier":
@@ -91,7 +97,13 @@ class Classifier:
         return forward(self._model, [pixels], layers=layers, normalise=self._processor.normalise)
 
     def classify(
-        self, paths: Iterable[Path], *, batch_size: int = 32, n_processes: int = 0
+        self,
+        paths: Iterable[Path],
+        *,
+        batch_size: int = 32,
+        n_processes: int = 0,
+        n_frames: int = 1,
+        is_fast: bool = False,
     ) -> Iterator[Classification]:
         """One result per file, in order; a file that can't be decoded gives one with a `problem`.
 
@@ -99,7 +111,19 @@ class Classifier:
             paths: read as results are taken.
             batch_size: images that the model sees at once.
             n_processes: that decode, so that a file which crashes its decoder is only a problem; 0 decodes here.
+            n_frames: frames that are classified of an animated image; the result is their mean.
+            is_fast: decode a JPEG at reduced scale where both sides keep twice the size that the model sees. The
+                probabilities are no longer exactly those of the plain pipeline.
         """
+        if n_frames > 1 or is_fast:
+            least = 2 * max(self._processor.size) if is_fast else None
+            decode = functools.partial(
+                frames.decode, render=self._processor.render, n_frames=n_frames, shorter_at_least_px=least
+            )
+            with contextlib.closing(decoding.mapped(decode, paths, n_processes=n_processes)) as decoded:
+                split = frames.Split(decoded)
+                yield from split.joined(self.classify_pixels(iter(split), batch_size=batch_size))
+            return
         with contextlib.closing(decoding.decoded(paths, self._processor.render, n_processes=n_processes)) as found:
             yield from self.classify_pixels(found, batch_size=batch_size)
 

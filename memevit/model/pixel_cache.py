@@ -171,7 +171,7 @@ def _build(requests: Sequence[Request], paths: Mapping[str, Path], n_processes: 
 
 
 def _allocated(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A new array on the disk. A full disk is noticed here; a mapping would crash."""
+    """A new array on the disk. A full disk is noticed here; writing to a mapping would crash."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     n_bytes = path.stat().st_size
     with path.open("r+b") as file:

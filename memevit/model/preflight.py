@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FEATURES = "features"  # Among the counts: images whose features are computed for a linear probe.
 _CPU_SAMPLE = 8  # Images that are enough to time a CPU.
 _SAFETY = 0.9  # Share of the time limit that is planned for: steps are not all alike.
 _BYTES_PER_WEIGHT = 4
@@ -133,7 +134,7 @@ def make(
         model: as it will be trained.
         args: of the Trainer.
         load: returns n training images as `pixel_values` [n, 3, H, W].
-        counts: number of images by split.
+        counts: number of images by split, and of `FEATURES`.
         wanted: fp32, bf16, fp16 or auto.
         limit_s: time limit of one run in seconds.
 
@@ -227,7 +228,10 @@ def _limited(plan: Plan, args: TrainingArguments, counts: Mapping[str, int], lim
     save_every = _steps_between_saves(counts["train"], plan, args)
     last_save_s = plan.save_s if math.isfinite(save_every) else 0.0
     with_rest_s = plan.step_s + evaluation_s / per_epoch + plan.save_s / save_every
-    n_steps = int((limit_s * _SAFETY - at_end_s - last_save_s) / with_rest_s)
+    left_s = limit_s * _SAFETY - at_end_s - last_save_s
+    probe_s = counts.get(FEATURES, 0) * plan.image_s / args.world_size
+    # Where the features of a probe would leave less than an epoch, there is no probe, see `runs`.
+    n_steps = max(int((left_s - probe_s) / with_rest_s), min(int(left_s / with_rest_s), max(1, per_epoch - 1)))
     if n_steps < 1:
         raise UserError(
             f"--time_limit leaves {limit_s:.0f} s per model; evaluation takes {at_end_s:.0f} s of it and a step "

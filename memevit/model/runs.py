@@ -74,6 +74,13 @@ class Job:
         """Of the training images; None for a probe, which sees them as in evaluation."""
         return None if self.recipe.is_probe else self.recipe.augmentation
 
+    def has_probe_baseline(self, args: TrainingArguments) -> bool:
+        """Whether a linear probe of the same backbone is fitted, to compare with.
+
+        Random weights have no features, and weights that are divided among processes would have to be gathered.
+        """
+        return not (self.recipe.is_probe or self.from_scratch or is_divided(args) or args.deepspeed)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -167,6 +174,8 @@ def rehearse(
         return prepare({name: values.to(args.device) for name, values in batch.items()})["pixel_values"]
 
     counts = {name: len(split) for name, split in runs[0].splits.items()}
+    if job.has_probe_baseline(args):
+        counts[preflight.FEATURES] = sum(counts.values())
     limit_each_s = None if limit_s is None else limit_s / len(runs)
     plan = preflight.make(model, args, load=load, counts=counts, wanted=wanted, limit_s=limit_each_s)
     if not is_divided(args):
@@ -313,11 +322,10 @@ def _attempt(
 def _probe_logits(run: Run, job: Job, trainer: Trainer, evaluated: Mapping[str, ImageDataset]) -> dict[str, np.ndarray]:
     """What a linear probe of the same backbone says, to compare; empty if there is nothing to compare with.
 
-    Seeds would all have the same probe, random weights have no features, divided weights would have to be gathered, and
-    features of all images take longer than a training that does not see each of them once.
+    Seeds would all have the same probe, and the features of all images take longer than a training that does not see
+    each of them once.
     """
-    is_divided_model = is_divided(trainer.args) or trainer.is_deepspeed_enabled
-    if run.kind == SEED or job.recipe.is_probe or job.from_scratch or is_divided_model:
+    if run.kind == SEED or not job.has_probe_baseline(trainer.args) or trainer.is_deepspeed_enabled:
         return {}
     args, n_images = trainer.args, len(trainer.train_dataset)
     n_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size

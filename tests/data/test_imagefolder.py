@@ -8,7 +8,7 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
-from memevit import manifest
+from memevit import escape, manifest
 from memevit.data import dataset as prepared_dataset
 from tests.conftest import draw_picture, run_data_prep, write_classes
 
@@ -66,10 +66,10 @@ def test_the_card_is_valid_and_says_what_the_manifest_says(odd):
     rows = manifest.read(odd)
     for name in ODD_NAMES:
         counts = [sum((row.class_name, row.split) == (name, split) for row in rows) for split in manifest.SPLITS]
-        assert f"| {name} | {' | '.join(map(str, counts))} |" in card.text
-    assert "Licence of the pictures: cc0-1.0." in card.text
-    assert "27 files were found" in card.text
-    assert "2 conflict, 1 rejected" in card.text
+        assert f"| {escape.markdown_text(name)} | {' | '.join(map(str, counts))} |" in card.text
+    assert "Licence: cc0-1.0." in card.text
+    assert "Of 27 files found, 24 were kept." in card.text
+    assert "Left out: 2 in several classes, 1 unusable." in card.text
 
 
 def test_prep_json_counts_what_the_manifest_lists(odd):

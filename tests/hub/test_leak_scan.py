@@ -8,12 +8,12 @@ import struct
 import zipfile
 
 import pytest
-from memevit.hub.assemble import is_ours
 from PIL import Image
 
 from memevit import files
 from memevit.errors import UserError
 from memevit.hub import checks, leak_scan
+from memevit.hub.model_page import is_ours
 
 
 def picture(image_format):
@@ -46,15 +46,15 @@ PLANTED = [
     ("archive.dat", zipped("archive/data.pkl"), "an archive that holds a pickle"),
     ("model.safetensors", pickle.dumps([1]), "is a pickle"),
     ("model.safetensors", b"\0" * 100, "is no safetensors file"),
-    ("a.jpg", picture("JPEG"), "picture"),
-    ("a.json", picture("PNG"), "picture"),
-    ("thumb.txt", picture("GIF"), "picture"),
-    ("meme.dat", picture("WEBP"), "picture"),
-    ("scan.dat", picture("BMP"), "picture"),
-    ("scan.tif", picture("TIFF"), "picture"),
-    ("open_set.safetensors", safetensors({}, b"\0" * 64 + picture("PNG")), "picture"),
-    ("report.html", b'<img src="data:image/jpeg;base64,' + base64.b64encode(picture("JPEG")) + b'">', "picture"),
-    ("results.json", b'{"thumb": "' + base64.b64encode(picture("JPEG")) + b'"}', "picture"),
+    ("a.jpg", picture("JPEG"), "image"),
+    ("a.json", picture("PNG"), "image"),
+    ("thumb.txt", picture("GIF"), "image"),
+    ("meme.dat", picture("WEBP"), "image"),
+    ("scan.dat", picture("BMP"), "image"),
+    ("scan.tif", picture("TIFF"), "image"),
+    ("open_set.safetensors", safetensors({}, b"\0" * 64 + picture("PNG")), "image"),
+    ("report.html", b'<img src="data:image/jpeg;base64,' + base64.b64encode(picture("JPEG")) + b'">', "image"),
+    ("results.json", b'{"thumb": "' + base64.b64encode(picture("JPEG")) + b'"}', "image"),
     ("run.json", b'{"token": "hf_' + b"AbCdEfGhIjKlMnOpQrStUvWxYz012345" + b'"}', "a Hugging Face token"),
     ("run.json", b'{"Authorization": "Bearer abcdefghijklmnop1234"}', "an authorization header"),
     ("notes.md", b"-----BEGIN RSA PRIVATE KEY-----", "a private key"),

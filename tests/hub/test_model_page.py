@@ -28,7 +28,14 @@ def numbers_in(value):
         return set()
     if isinstance(value, str):
         return set(NUMBER.findall(value))
-    return {json.dumps(value), f"{value:.3f}", f"{value:.0f}", f"{value:g}", f"{value / 1000:.0f}"}  # Also 17 k.
+    return {
+        json.dumps(value),
+        f"{value:.3f}",
+        f"{value:.0f}",
+        f"{value:g}",
+        f"{value:.2g}",
+        f"{value / 1000:.0f}",
+    }  # Also 17 k.
 
 
 def front_of(text):
@@ -129,9 +136,17 @@ def test_a_baseline_that_is_not_beaten_is_named(folder):
     for m in found["measurements"]:
         if m["name"] == "accuracy" and m["split"] == "test":
             m["value"] = {"fine-tuned model": 0.5, "majority class": 0.4, "colour histogram": 0.5}[m["subject"]]
-    results.update(folder, measurements=found["measurements"])
+    results.update(folder, measurements=found["measurements"], comparisons=[])
     assert "**This model does not beat the colour histogram on the test split.**" in model_page.render(folder)
     assert "does not beat the majority" not in model_page.render(folder)
+    paired = [
+        {"baseline": name, "split": "test", "is_better": is_better, "p_value": 0.25}
+        for name, is_better in (("majority class", False), ("colour histogram", True))
+    ]
+    results.update(folder, comparisons=paired)
+    text = model_page.render(folder)
+    assert "**This model does not beat the majority class on the test split (paired test, p = 0.25).**" in text
+    assert "does not beat the colour" not in text
 
 
 def test_later_evidence_gets_its_section_by_being_there(folder):

@@ -37,6 +37,11 @@ def test_the_model_folder_holds_what_it_should_and_nothing_else(trained):
     assert [path.name for path in trained.parent.iterdir()] == ["model"]
 
 
+def test_whoever_may_read_the_configuration_may_read_the_weights(trained):
+    modes = {path.name: path.stat().st_mode for path in trained.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
+
+
 def test_it_learned_to_tell_unseen_pictures_apart(trained):
     found = predictions.read(trained)
     test = np.array(found.splits) == "test"

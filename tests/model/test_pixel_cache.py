@@ -174,7 +174,7 @@ def test_where_there_is_room_for_one_request_the_first_one_gets_it(tmp_path, req
     assert {name: pixels is None for name, pixels in found.items()} == {"train": False, "train-plain": True}
 
 
-def test_a_system_without_fallocate_writes_the_room_it_needs(tmp_path, request_of, monkeypatch):
+def test_pixels_are_cached_on_a_system_without_fallocate_too(tmp_path, request_of, monkeypatch):
     monkeypatch.delattr(pixel_cache.os, "posix_fallocate")
     found = pixel_cache.open_or_build(request_of(), tmp_path / "cache")
     for row, path in enumerate(request_of().paths):

@@ -102,6 +102,18 @@ def test_a_time_limit_picks_the_steps_that_fit(limit_s, steps):
     assert preflight._limited(PLAN, arguments(), COUNTS, limit_s).max_steps == steps
 
 
+@pytest.mark.parametrize(
+    ("limit_s", "steps"),
+    [
+        (34.0, 6),  # 30.6 s planned, 3 for the end, 11.4 for features: 16.2 s are left, and an epoch of 6 steps fits.
+        (28.0, 5),  # 10.8 s would be left, for 4 steps: there are no features, and one step less than an epoch.
+    ],
+)
+def test_features_for_a_linear_probe_take_their_share_of_the_limit(limit_s, steps):
+    counts = COUNTS | {preflight.FEATURES: sum(COUNTS.values())}
+    assert preflight._limited(PLAN, arguments(), counts, limit_s).max_steps == steps
+
+
 def test_a_time_limit_without_room_for_a_step_is_refused():
     with pytest.raises(UserError, match=r"leaves 5 s per model; evaluation takes 3 s of it and a step 2.0 s"):
         preflight._limited(PLAN, arguments(), COUNTS, 5.0)
@@ -300,7 +312,9 @@ def test_a_model_that_fsdp_divides_is_not_moved(monkeypatch, prepared, tiny_back
     image_processor = AutoImageProcessor.from_pretrained(tiny_backbone)
     # All processes but the first have weights without values.
     divided = AutoModelForImageClassification.from_pretrained(tiny_backbone).to("meta")
-    job = SimpleNamespace(load=lambda: (divided, image_processor), recipe=chosen, cache_dir=None)
+    job = SimpleNamespace(
+        load=lambda: (divided, image_processor), recipe=chosen, cache_dir=None, has_probe_baseline=lambda _: False
+    )
     run = runs.Run(runs.MODEL, "model", 0, prepared_dataset.load(prepared))
     plan, model = runs.rehearse([run], job, args, before=None, wanted="fp32", limit_s=None)
     assert plan.step_s is None

@@ -1,0 +1,1 @@
+"""Filing images into folders by class, and taking it back; no torch."""

@@ -1,0 +1,112 @@
+"""Which images are grouped, which are dropped, and how local features find and align them."""
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageOps
+
+from benchmarks import captioned_images
+from memevit.data import duplicates, ingest, keypoints, proposals
+from memevit.data.layout import SourceFile
+from tests.conftest import draw_picture
+
+
+def related(images, tmp_path):
+    """`duplicates.relate` for images saved as PNG."""
+    found = []
+    for number, image in enumerate(images):
+        image.save(tmp_path / f"{number}.png")
+        found.append(SourceFile(tmp_path, f"{number}.png", f"{number}.png", "all"))
+    scans = ingest.scan_all(found, tmp_path / "stored", max_side=512, n_processes=1)
+    return duplicates.relate(scans, tmp_path / "stored", n_processes=1)
+
+
+@pytest.mark.parametrize("style", [*captioned_images.CAPTIONS, *captioned_images.REPOSTS])
+def test_copies_with_captions_frames_or_mirrored_are_one_group_apart_from_others(tmp_path, style):
+    change = (captioned_images.CAPTIONS | captioned_images.REPOSTS)[style]
+    image, other = draw_picture(1, size=(400, 320)), draw_picture(2, size=(400, 320))
+    rng = random.Random(0)
+    relations = related([image, change(image, rng), change(other, rng), other], tmp_path)
+    assert relations.group[0] == relations.group[1]
+    assert relations.group[2] == relations.group[3]
+    assert relations.group[0] != relations.group[2]
+
+
+def test_a_mirrored_copy_is_grouped_and_not_the_same(tmp_path):
+    image = draw_picture(3, size=(300, 240))
+    relations = related([image, ImageOps.mirror(image)], tmp_path)
+    assert relations.group[0] == relations.group[1]
+    assert relations.same[0] != relations.same[1]
+
+
+def test_two_frames_of_an_animation_are_grouped_and_not_the_same(tmp_path):
+    frames = [draw_picture(4, size=(300, 240)) for _ in range(2)]
+    ImageDraw.Draw(frames[0]).line((150, 120, 170, 150), fill="black", width=9)  # An arm, lowered
+    ImageDraw.Draw(frames[1]).line((150, 120, 172, 94), fill="black", width=9)  # and lifted.
+    relations = related(frames, tmp_path)
+    assert relations.group[0] == relations.group[1]
+    assert relations.same[0] != relations.same[1]
+
+
+def test_a_recoloured_image_is_grouped_and_not_the_same(tmp_path):
+    image = draw_picture(5, size=(300, 240))
+    levels = np.asarray(image).astype(int)
+    levels[..., 0] += 12
+    levels[..., 2] -= 12
+    recoloured = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+    relations = related([image, recoloured], tmp_path)
+    assert relations.group[0] == relations.group[1]
+    assert relations.same[0] != relations.same[1]
+
+
+def test_one_frame_around_different_images_relates_nothing(tmp_path):
+    framed = [ImageOps.expand(draw_picture(seed, size=(300, 240)), 30, "navy") for seed in (6, 7, 8)]
+    assert related(framed, tmp_path).pairs == []
+
+
+def test_mirroring_keeps_the_low_bits_of_a_code_and_turns_the_others():
+    descriptors = np.random.default_rng(0).random((20, 128), dtype=np.float32)
+    # Rows, columns, directions; mirrored, columns run backwards and direction t becomes pi - t.
+    mirrored = descriptors.reshape(20, 4, 4, 8)[:, :, ::-1][..., (4 - np.arange(8)) % 8].reshape(20, 128)
+    codes, of_mirrored = keypoints._codes(descriptors), keypoints._codes(mirrored)
+    assert np.array_equal(codes ^ of_mirrored, np.full(20, ~keypoints.MIRROR_FREE))
+    plain, across = proposals.code_distance(codes, of_mirrored)
+    assert plain.tolist() == [64 - 36] * 20
+    assert across.tolist() == [0] * 20
+
+
+def planted(codes, places, sizes):
+    features = np.zeros(len(codes), dtype=keypoints.FEATURE)
+    features["code"], features["size"] = codes, sizes
+    features["x"], features["y"] = (keypoints.PLACE_STEPS * np.asarray(places)).T
+    return features
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_scale_and_shift_are_found_from_common_features(is_mirrored):
+    random_ = np.random.default_rng(0)
+    codes = random_.integers(0, 1 << 64, 40, dtype=np.uint64)
+    places = random_.integers(5, 60, (8, 2))
+    first = planted(codes[:8], places, 32)
+    moved = places * [-2 if is_mirrored else 2, 2] + [130 if is_mirrored else 10, 4]
+    second = planted(codes[:8] ^ (~keypoints.MIRROR_FREE if is_mirrored else np.uint64(0)), moved, 48)  # An octave.
+    unrelated = planted(codes[20:36], random_.integers(5, 100, (16, 2)), 32)
+    features = np.concatenate([first, unrelated, second])
+    ((a, b, alignment),) = proposals.aligned_pairs(features, np.array([8, 16, 8]))
+    assert (a, b, alignment.is_mirrored, alignment.n_features) == (0, 2, is_mirrored, 8)
+    expected = (2.0, 130.0 if is_mirrored else 10.0, 4.0)
+    assert (alignment.scale, alignment.shift_x, alignment.shift_y) == pytest.approx(expected)
+
+
+def test_images_without_features_are_paired_with_none():
+    assert list(proposals.aligned_pairs(np.empty(0, dtype=keypoints.FEATURE), np.array([0, 0]))) == []
+    assert keypoints.describe(Image.new("RGB", (64, 64), "white")) == b""
+
+
+def test_the_frequencies_of_codes_are_in_balance():
+    images = [draw_picture(seed, size=(200, 160)) for seed in range(20)]
+    features = np.frombuffer(b"".join(map(keypoints.describe, images)), dtype=keypoints.FEATURE)
+    bits = (features["code"][:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+    assert len(features) > 500
+    assert 0.2 < bits.mean(axis=0).min() <= bits.mean(axis=0).max() < 0.8
