@@ -35,7 +35,7 @@ def find(dataset_dir: Path, files_by_split: Mapping[str, Sequence[str]], *, n_pr
     splits = [split for split, own in files_by_split.items() for _ in own]
     scan = functools.partial(_scan, dataset_dir=dataset_dir)
     scans = list(decoding.map_ordered(scan, files, n_processes=n_processes, description="Looking for leaks"))
-    found = duplicates.relate(scans, dataset_dir, n_processes=n_processes)
+    found = duplicates.relate(scans, dataset_dir, n_processes=n_processes, between=splits)
     return [
         Leak(files[a], splits[a], files[b], splits[b], SAME if found.same[a] == found.same[b] else TEMPLATE)
         for a, b in found.pairs
