@@ -333,8 +333,7 @@ def _mistakes(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
     taken = baselines.some_of(train.labels, label_errors.MAX_IMAGES, seed=args.seed)
     features, labels = (before["train"] if before else train.features)[taken], train.labels[taken]
     options = {"n_classes": examined.n_classes, "seed": args.seed}
-    shares = np.eye(examined.n_classes)[train.labels]  # An image that the probes leave out is not doubted.
-    shares[taken] = label_errors.out_of_fold_probabilities(
+    shares = label_errors.out_of_fold_probabilities(
         features, labels, [train.groups[position] for position in taken], **options
     )
     second_opinion = {
@@ -349,7 +348,7 @@ def _mistakes(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
         model.logits,
         twins=twins,
         fold_probabilities=_fold_probabilities(args.model, model.class_names),
-        train_probabilities=shares,
+        doubted=(taken, shares),
         second_opinion=second_opinion,
         max_shown=args.max_mistakes,
     )

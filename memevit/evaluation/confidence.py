@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from memevit.evaluation.predictions import softmax
+from memevit.evaluation.observed import probabilities_of
 from memevit.evaluation.significance import WILSON, wilson_interval
 from memevit.results import MODEL
 
@@ -166,7 +166,7 @@ def section(split: str, logits: np.ndarray, labels: np.ndarray, *, temperature: 
         temperature: that the model's classifier was divided by, if it was; then values before that are added.
     """
     n = len(labels)
-    probabilities = softmax(logits)
+    probabilities = probabilities_of(logits)
     confidence, is_correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     values = values_of(probabilities, labels)
     base = {"split": split, "n": n, "subject": MODEL}
@@ -178,7 +178,7 @@ def section(split: str, logits: np.ndarray, labels: np.ndarray, *, temperature: 
     ]  # fmt: skip
     before = None
     if temperature is not None and temperature != 1.0:
-        before = values_of(softmax(logits * temperature), labels)
+        before = values_of(probabilities_of(logits * np.float32(temperature)), labels)
         measurements += [
             base | {"name": name, "value": before[name], "subject": f"{MODEL}, before temperature scaling"}
             for name in ("ece", "log_loss", "brier_score")

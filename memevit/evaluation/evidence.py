@@ -15,7 +15,7 @@ MAJORITY, COLOUR, THUMBNAIL = "majority class", "colour histogram", "16-pixel th
 PROPERTIES, PROBE = "file properties alone", "linear probe"
 MAX_TRAIN, MAX_TEST = 5000, 5000  # Images from which baselines learn, and on which they are compared.
 N_PERMUTATIONS = 1000
-N_SHUFFLES = 20
+N_SHUFFLES = 10
 _MIN_IMAGES = 30  # In the test split, for a verdict.
 _PATIENCE_S = 2.0
 

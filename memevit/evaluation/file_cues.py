@@ -16,7 +16,7 @@ from memevit.manifest import Row
 THUMBNAIL_PX = 16
 _MAX_ITERATIONS = 500
 _PENALTY = 100.0  # Pull to zero, per standardised value.
-_MAX_REGRESSION = 50  # Classes.
+_MAX_IMAGES, _MAX_CLASSES = 5000, 50  # For a logistic regression.
 _N_COMPONENTS = 64
 _N_TREES = 200
 _MIN_LEAF = 2
@@ -33,7 +33,7 @@ def predict_by_values(
 ) -> np.ndarray:
     """[n] class ids that a linear classifier of the values predicts for `evaluated`.
 
-    A logistic regression; for more than `_MAX_REGRESSION` classes, where that takes too long, the nearest class mean in
+    A logistic regression; for more than 50 classes or 5,000 images, where it takes too long, the nearest class mean in
     whitened principal components, which is linear discriminant analysis with one covariance.
 
     Args:
@@ -42,7 +42,7 @@ def predict_by_values(
         evaluated: [n, D].
         seed: of the solver and the components.
     """
-    if len(np.unique(train_labels)) > _MAX_REGRESSION:
+    if len(train) > _MAX_IMAGES or len(np.unique(train_labels)) > _MAX_CLASSES:
         components = Whitened.fit(train, seed=seed)
         return nearest_mean(components(train), train_labels, components(evaluated))
     regression = LogisticRegression(

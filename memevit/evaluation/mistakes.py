@@ -77,7 +77,7 @@ def find(
     *,
     twins: Mapping[str, Sequence[tuple[str, str]]],
     fold_probabilities: Mapping[str, np.ndarray],
-    train_probabilities: np.ndarray,
+    doubted: tuple[np.ndarray, np.ndarray],
     second_opinion: Mapping[str, np.ndarray],
     max_shown: int = MAX_SHOWN,
 ) -> Found:
@@ -90,7 +90,7 @@ def find(
         predict: logits of RGB images.
         twins: near-duplicates in the training split by file: (class name, file).
         fold_probabilities: [C] by file, from a model of a cross-validation that had not seen the image.
-        train_probabilities: [n_train, C] by models that had not seen the image.
+        doubted: positions [m] of training images and their probabilities [m, C] by models that had not seen them.
         second_opinion: [n, C] by held-out split, from a classifier of features that know nothing of the labels; a
             split may be missing.
         max_shown: mistakes that are looked at; the worst ones.
@@ -131,7 +131,7 @@ def find(
     return Found(
         shown,
         uncertain,
-        _suspects(train, train_probabilities, class_names),
+        _suspects(train, *doubted, class_names),
         worst_groups(held_out, class_names),
         {part.split: (int((~part.is_correct).sum()), len(part)) for part in held_out},
         dict(Counter(cause.key for one in shown for cause in one.causes).most_common()),
@@ -277,18 +277,19 @@ def _uncertain(held_out: Sequence[Observed]) -> list[Mistake]:
     return sorted(found, key=lambda one: one.p_true)[:N_UNCERTAIN]
 
 
-def _suspects(train: Observed, probabilities: np.ndarray, class_names: Sequence[str]) -> list[Mistake]:
+def _suspects(
+    train: Observed, positions: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+) -> list[Mistake]:
     """Training images whose label is probably wrong, the clearest first."""
-    if not len(probabilities):
-        return []
-    found = label_errors.suspected(probabilities, train.labels)
+    found = label_errors.suspected(probabilities, train.labels[positions])
     chosen = np.argsort(-found.margin, kind="stable")[: min(MAX_SUSPECTS, int(found.is_suspect.sum()))]
     suspects = []
-    for position in chosen.tolist():
-        label, better = int(train.labels[position]), int(found.better[position])
+    for row in chosen.tolist():
+        position, better = int(positions[row]), int(found.better[row])
+        label = int(train.labels[position])
         one = Mistake(
-            train.split, position, label, better, float(probabilities[position, better]),
-            float(probabilities[position, label]), title_of(train.rows[position]),
+            train.split, position, label, better, float(probabilities[row, better]),
+            float(probabilities[row, label]), title_of(train.rows[position]),
         )  # fmt: skip
         one.causes = [
             Cause(
@@ -331,10 +332,10 @@ def worst_groups(parts: Sequence[Observed], class_names: Sequence[str], *, max_r
     overall = float(is_wrong.mean())
     found = []
     for column, values in columns.items():
-        for value in sorted(set(values) - {""}):
-            own = np.array([one == value for one in values])
-            n, n_wrong = int(own.sum()), int(is_wrong[own].sum())
-            if n >= _MIN_GROUP and n < len(rows) and n_wrong / n > overall:
+        distinct, code = np.unique(values, return_inverse=True)
+        counts, wrong = np.bincount(code), np.bincount(code, weights=is_wrong)
+        for value, n, n_wrong in zip(distinct.tolist(), counts.tolist(), wrong.astype(int).tolist(), strict=True):
+            if value and n >= _MIN_GROUP and n < len(rows) and n_wrong / n > overall:
                 low, high = wilson_interval(n_wrong, n)
                 found.append(
                     {"name": "error rate", "subject": f"{column}: {value}", "value": n_wrong / n, "n": n,

@@ -14,6 +14,7 @@ from memevit.evaluation.predictions import softmax
 from memevit.manifest import Row
 from memevit.results import PREDICTIONS_FILE
 
+_MANY_VALUES = 10_000_000
 _TITLE_COLUMNS = ("title", "caption", "text", "name")
 
 
@@ -40,8 +41,8 @@ class Observed:
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """[n, C] in float64."""
-        return softmax(self.logits)
+        """[n, C], see `probabilities_of`."""
+        return probabilities_of(self.logits)
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -62,6 +63,17 @@ class Observed:
     def groups(self) -> list[str]:
         """Of each image, or its file where it has none."""
         return [row.group or row.file for row in self.rows]
+
+
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    """[n, C] in float64 from logits [n, C]; in float32 where there are very many, to save memory."""
+    if logits.size <= _MANY_VALUES:
+        return softmax(logits)
+    found = np.empty(logits.shape, dtype=np.float32)
+    step = max(1, _MANY_VALUES // logits.shape[1])
+    for start in range(0, len(found), step):
+        found[start : start + step] = softmax(logits[start : start + step])
+    return found
 
 
 def title_of(row: Row) -> str:

@@ -51,10 +51,17 @@
         button.setAttribute("aria-pressed", String(Boolean(row) && row.action === button.dataset.action));
       }
       const select = $("select[data-action]", card);
+      if (row && row.action === "relabel") offer(select, row["class"], card);
       select.value = row && row.action === "relabel" ? row["class"] : "";
       const note = $(".decided", card);
       note.textContent = !row ? "" : row.action === "relabel" ? "relabel to " + row["class"] : row.action;
     }
+  }
+
+  const classes = JSON.parse(bar.dataset.classes);
+  function offer(select, name, card) {
+    if (name === card.dataset.true || [...select.options].some((option) => option.value === name)) return;
+    select.append(new Option(name, name));
   }
 
   function act(card, action, className) {
@@ -71,7 +78,12 @@
     for (const button of $$("button[data-action]", card)) {
       button.addEventListener("click", () => act(card, button.dataset.action, button.dataset.class));
     }
-    $("select[data-action]", card).addEventListener("change", (event) => {
+    const select = $("select[data-action]", card);
+    // A thousand classes on every card would be too many elements: they are added when they are wanted.
+    for (const moment of ["focus", "pointerenter"]) {
+      select.addEventListener(moment, () => { for (const name of classes) offer(select, name, card); }, { once: true });
+    }
+    select.addEventListener("change", (event) => {
       if (event.target.value) act(card, "relabel", event.target.value);
       else decide(null, idOf(card));
     });
