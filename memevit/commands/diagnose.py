@@ -310,7 +310,7 @@ def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
         compared,
         predicted,
         others=examined.held_out[:-1],
-        leaks={name: len(own) for name, own in leaked.items()},
+        leaks=leaked,
         spreads={name: earlier[name] for name in ("seeds", "folds") if name in earlier},
         control=args.control == "shuffled_labels",
         seed=args.seed,

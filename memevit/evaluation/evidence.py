@@ -1,6 +1,6 @@
 """Learned or lucky: accuracy with intervals, tests against chance and against classifiers that cannot see."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ PROPERTIES, PROBE = "file properties alone", "linear probe"
 MAX_TRAIN, MAX_TEST = 5000, 5000  # Images from which baselines learn, and on which they are compared.
 N_PERMUTATIONS = 1000
 N_SHUFFLES = 10
+_MAX_LEAKED = 0.01  # Share of the images that may have a near-duplicate elsewhere: so few decide nothing.
 _MIN_IMAGES = 30  # In the test split, for a verdict.
 _PATIENCE_S = 2.0
 
@@ -74,6 +75,19 @@ def accuracy_of_split(part: Observed, *, seed: int = 0) -> list[dict[str, Any]]:
         base | {"ci_low": low, "ci_high": high, "ci_method": significance.WILSON},
         base | {"ci_low": group_low, "ci_high": group_high, "ci_method": significance.BOOTSTRAP,
                 "n_groups": len(set(part.groups))},
+    ]  # fmt: skip
+
+
+def _accuracy_without(test: Observed, leaked: Set[str]) -> list[dict[str, Any]]:
+    """Accuracy on the images that have no near-duplicate in another split."""
+    clean = test.is_correct[[row.file not in leaked for row in test.rows]]
+    if not len(clean):
+        return []
+    low, high = significance.wilson_interval(int(clean.sum()), len(clean))
+    return [
+        {"name": "accuracy", "subject": f"{MODEL}, without near-duplicates of other splits", "split": test.split,
+         "value": float(clean.mean()), "n": len(clean), "ci_low": low, "ci_high": high,
+         "ci_method": significance.WILSON}
     ]  # fmt: skip
 
 
@@ -206,7 +220,7 @@ def verdict(
     majority = f"{100 * chance[0]['chance']:.0f} %"
     blind = [row for row in compared if row["subject"] != PROBE]
     unbeaten = [row for row in blind if not row["is_beaten"]]
-    if n_leaks:
+    if n_leaks and n_leaks > _MAX_LEAKED * n:
         twins = f"{count(n_leaks, f'{test.split} image')} {'has' if n_leaks == 1 else 'have'} a near-duplicate"
         return LEAKED, f"{twins} in another split. {share}, but some may be remembered."
     if chance[0]["p"] >= significance.ALPHA or chance[1]["p"] >= significance.ALPHA:
@@ -237,7 +251,7 @@ def section(
     predicted: Mapping[str, np.ndarray],
     *,
     others: Sequence[Observed] = (),
-    leaks: Mapping[str, int] | None = None,
+    leaks: Mapping[str, Set[str]] | None = None,
     spreads: Mapping[str, Any] | None = None,
     control: bool = False,
     seed: int = 0,
@@ -250,18 +264,21 @@ def section(
         compared: positions of the test images that baselines predicted.
         predicted: of `baseline_predictions`.
         others: further splits whose accuracy is listed.
-        leaks: images with a near-duplicate in another split, by split; None if not counted.
+        leaks: files with a near-duplicate in another split, by split; None if not counted.
         spreads: sections `seeds` and `folds` of results.json where they were trained.
         control: whether to run the control with shuffled labels.
         seed: of everything random.
     """
     against = comparisons(test, compared, predicted)
     chance = chance_tests(train, test, seed=seed)
-    n_leaks = None if leaks is None else leaks.get(test.split, 0)
+    leaked = leaks.get(test.split, set()) if leaks else set()
+    n_leaks = None if leaks is None else len(leaked)
     kind, detail = verdict(test, against, chance, n_leaks)
     measurements = accuracy_of_split(test, seed=seed)
     for part in others:
         measurements += accuracy_of_split(part, seed=seed)
+    if leaked:
+        measurements += _accuracy_without(test, leaked)
     found: dict[str, Any] = {
         "title": "Learned or lucky?",
         "summary": f"{HEADLINES[kind]} {detail}",
@@ -270,7 +287,7 @@ def section(
         "detail": detail,
         "measurements": measurements + against,
         "tests": chance,
-        "n_leaks": None if leaks is None else dict(leaks),
+        "n_leaks": None if leaks is None else {name: len(own) for name, own in leaks.items()},
     }
     if control:
         found["shuffled_labels"] = shuffled_label_control(train, test, seed=seed)

@@ -274,7 +274,7 @@ def advice(content: Content) -> list[dict[str, str]]:
         n_held_out = content.found.n_by_cause.get(causes.LABEL, 0)
         if n + n_held_out:
             found.append(
-                {"text": f"Check {count(n + n_held_out, 'image')} whose label is probably wrong "
+                {"text": f"Check {count(n + n_held_out, 'image')} whose label is possibly wrong "
                  f"({n} in training, {n_held_out} elsewhere), and correct them on this page.",
                  "link": "#suspects" if n else "#mistakes"}
             )  # fmt: skip
