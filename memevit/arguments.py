@@ -349,6 +349,63 @@ class SortArguments:
                 raise UserError(f"--{name} must be at least 1, got {value}.")
 
 
+DIAGNOSE_SECTIONS = ("mistakes", "evidence", "shortcuts", "confidence", "classes")
+
+
+@dataclass
+class DiagnoseArguments:
+    """Which model is examined on which data, and what the report holds."""
+
+    model: Path = field(metadata={"help": "Model folder: any image classification checkpoint."})
+    dataset: Path = field(metadata={"help": "Dataset folder that data_prep.py wrote."})
+    only: str | None = field(
+        default=None,
+        metadata={"help": f"Sections to measure, separated by commas: {', '.join(DIAGNOSE_SECTIONS)} (default: all)."},
+    )
+    compare: Path | None = field(
+        default=None, metadata={"help": "Another model folder, tested on the same images with a paired test."}
+    )
+    learning_curve: bool = field(
+        default=False, metadata={"help": "Also measure accuracy against the number of training images."}
+    )
+    control: Literal["none", "shuffled_labels"] = field(
+        default="shuffled_labels",
+        metadata={"help": "shuffled_labels: classifiers of shuffled training labels must fall to chance."},
+    )
+    pool: Path | None = field(
+        default=None, metadata={"help": "Folder of unlabelled images to rank by what the model would learn from them."}
+    )
+    backbone: Path | None = field(
+        default=None,
+        metadata={
+            "help": "The backbone before fine-tuning, for a linear probe (default: as in run.json, if it is here)."
+        },
+    )
+    heat_maps: int | None = field(
+        default=None,
+        metadata={"help": "Mistakes with heat maps, the worst ones; by default as many as fit in a minute."},
+    )
+    max_mistakes: int = field(default=200, metadata={"help": "Mistakes on the page, the worst ones."})
+    batch_size: int = field(default=32, metadata={"help": "Images that the model sees at once."})
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
+    seed: int = field(default=0, metadata={"help": "Seeds everything random."})
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.sections if name not in DIAGNOSE_SECTIONS]:
+            raise UserError(f"--only {unknown[0]!r} is no section. Choose among {', '.join(DIAGNOSE_SECTIONS)}.")
+        for name in ("heat_maps", "max_mistakes", "seed"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise UserError(f"--{name} must not be negative, got {value}.")
+        for name in ("batch_size", "num_proc"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"--{name} must be at least 1, got {value}.")
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections that are measured."""
+        return tuple(self.only.replace(" ", "").split(",")) if self.only else DIAGNOSE_SECTIONS
+
+
 @dataclass
 class RecipeArguments:
     """Which weights are trained, how fast, and how images are augmented. A preset fills in what is not given."""

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,16 +62,21 @@ class Relations:
     n_crowded_hashes: int
 
 
-def relate(scans: list[Scan], staging_dir: Path, *, n_processes: int) -> Relations:
+def relate(
+    scans: list[Scan], staging_dir: Path, *, n_processes: int, between: Sequence[str] | None = None
+) -> Relations:
     """Find images that are the same or share a template.
 
     Args:
         scans: usable images.
         staging_dir: where their stored files are.
         n_processes: how many processes compare.
+        between: a name for each image; images of one name are compared only if their pixels are equal.
     """
     same = _equal_pixels(scans)
     proposed, n_crowded = _proposed(scans)
+    if between is not None:
+        proposed = [(a, b, alignment) for a, b, alignment in proposed if between[a] != between[b]]
     candidates = [(scans[a].stored, scans[b].stored, alignment) for a, b, alignment in proposed]
     compare_two = functools.partial(compare_files, staging_dir=staging_dir)
     verdicts = list(
