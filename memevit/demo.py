@@ -48,6 +48,7 @@ def summary(demo_dir: Path) -> str:
         f"  {demo_dir}/data-sample  the drawn memes",
         f"  {demo_dir}/data         the dataset; look at contact_sheet.jpg",
         f"  {demo_dir}/model        the model; results.json holds every number",
+        f"  {demo_dir}/model/report/index.html  open it in a browser: what went wrong, why, and whether it learned",
         f"  {demo_dir}/inbox        test images, crossovers, unrelated and broken files, mixed",
         f"  {demo_dir}/sorted       the inbox in a folder per label; its log takes it back (--undo)",
         f"  {demo_dir}/sheets       look here: an overview of each label, the least certain images first",

@@ -102,6 +102,13 @@ def run_finetune(*argv):
     return run_script(finetune_vit, *argv, groups=groups)
 
 
+def run_diagnose(*argv):
+    import diagnose
+    from memevit.arguments import DiagnoseArguments
+
+    return run_script(diagnose, *argv, groups=(DiagnoseArguments,))
+
+
 def run_sort(*argv):
     import sort_memes
     from memevit.arguments import SortArguments
@@ -155,3 +162,29 @@ def trained(tmp_path_factory, prepared, tiny_backbone):
     )
     assert code == 0
     return model_dir
+
+
+ATTACK = '=cmd|"<script>alert(1)</script>'
+
+
+@pytest.fixture(scope="session")
+def diagnosed(tmp_path_factory, prepared, trained, tiny_backbone):
+    """A model with its report; the dataset has a title that is an attack, and validation labels that are wrong."""
+    root = tmp_path_factory.mktemp("diagnosed")
+    shutil.copytree(trained, root / "model")
+    shutil.copytree(prepared, root / "data")
+    from memevit import manifest
+
+    rows = manifest.read(root / "data")
+    for row in rows:
+        row.extra = {"title": ATTACK}
+    held_out = [row for row in rows if row.status == manifest.KEPT and row.split != "train"]
+    for row, other in ((held_out[0], "moss"), (held_out[1], "slate"), (held_out[-1], "coral")):
+        row.class_name = other
+    manifest.write(root / "data", rows)
+    code = run_diagnose(
+        *("--model", root / "model", "--dataset", root / "data", "--backbone", tiny_backbone, "--learning_curve"),
+        *("--compare", trained, "--heat_maps", 2, "--num_proc", 1),
+    )
+    assert code == 0
+    return root

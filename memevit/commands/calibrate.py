@@ -79,6 +79,7 @@ def finish(
     splits: "Mapping[str, datasets.Dataset]",
     settings: OpenSetArguments,
     *,
+    seen: Mapping[str, Seen] | None = None,
     before: np.ndarray | None = None,
     cache_dir: Path | None = None,
     batch_size: int = 64,
@@ -94,6 +95,7 @@ def finish(
         model_dir: with weights, config.json and image processor.
         splits: train, validation and test, with the classes of the model in any order.
         settings: of the calibration.
+        seen: what the model computes for each split, in the labels of the model; computed here when None.
         before: [n, C] validation logits of the model as it was trained, if an interrupted call may have calibrated it.
         cache_dir: where decoded pixels are kept.
         batch_size: images that the model sees at once.
@@ -104,7 +106,8 @@ def finish(
     model, image_processor = backbone.load_trained(model_dir, trust_remote_code=trust_remote_code)
     model = model.float().to(device or best_device())
     class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
-    seen = _observe(model, image_processor, splits, class_names, cache_dir, batch_size, n_workers)
+    if seen is None:
+        seen = _observe(model, image_processor, splits, class_names, cache_dir, batch_size, n_workers)
     validation = seen["validation"]
     folded = _folded_before(model) if before is None else _folded_since(before, validation.logits)
     temperature = (

@@ -173,7 +173,7 @@ class OpenSet:
 
     def _decision(self, score: float, threshold: float, label: int) -> Decision:
         name, accepted = self.class_names[label], score >= threshold
-        reference, weights = self._reference(label)
+        reference, weights = self.reference(label)
         total, n = weights.sum(), len(reference)
         at_most = weights[reference <= score].sum() / total if n else 0.0
         p_value = (n * at_most + 1) / (n + 1)
@@ -187,7 +187,7 @@ class OpenSet:
             reason="" if accepted else in_words(1 - at_most, n),
         )
 
-    def _reference(self, label: int) -> tuple[np.ndarray, np.ndarray]:
+    def reference(self, label: int) -> tuple[np.ndarray, np.ndarray]:
         """Scores of the validation images that the threshold comes from, and their weights."""
         scores, labels = self.arrays["validation.score"], self.arrays["validation.label"]
         if self.class_names[label] in (self.settings.get("threshold_per_predicted_class") or {}):
