@@ -20,6 +20,7 @@ PROJECT_URL: str | None = None
 _PUBLIC = {
     "prepare": "memevit.commands.prepare",
     "finetune": "memevit.commands.finetune",
+    "add_class": "memevit.commands.add_class",
     "diagnose": "memevit.commands.diagnose",
     "Classifier": "memevit.model.classifier",
 }

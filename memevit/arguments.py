@@ -185,6 +185,86 @@ class RunArguments:
 
 
 @dataclass
+class OpenSetArguments:
+    """How the model is calibrated, and when it answers `unknown`."""
+
+    false_rejection: float = field(
+        default=0.05, metadata={"help": "Share of images of the known classes that may be called unknown."}
+    )
+    statistics_only: bool = field(
+        default=False,
+        metadata={"help": "Store no features of single images; classes can be added with less accuracy then."},
+    )
+    temperature: bool = field(
+        default=True,
+        metadata={"help": "Calibrate the probabilities with a temperature that becomes part of the weights."},
+    )
+    calibrate_only: bool = field(
+        default=False,
+        metadata={"help": "Do only this, without training, for the trained model at --model_name_or_path."},
+    )
+    unknown_class: bool = field(
+        default=False,
+        metadata={
+            "help": "Also write OUTPUT_DIR/unknown_class/, a checkpoint with one more class for unknown images, which "
+            "needs no code but recognises fewer of them."
+        },
+    )
+    unknown_images: list[Path] | None = field(
+        default=None,
+        metadata={"help": "Folders of images of none of the classes, to measure how many are recognised as such."},
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_rejection < 1:
+            raise UserError(f"--false_rejection must lie strictly between 0 and 1, got {self.false_rejection:g}.")
+
+
+@dataclass
+class ClassArguments:
+    """Which model changes, and how."""
+
+    model: Path = field(metadata={"help": "Model folder that finetune_vit.py or add_class.py wrote; not changed."})
+    dataset: Path = field(metadata={"help": "Dataset folder that the model was trained on; not changed."})
+    output_dir: Path = field(metadata={"help": "Model folder to write."})
+    images: list[Path] | None = field(
+        default=None,
+        metadata={"help": "A folder of images for each --class_name; without those, a folder of class folders."},
+    )
+    class_name: list[str] | None = field(default=None, metadata={"help": "Name of a new class, one for each --images."})
+    remove_class: str | None = field(default=None, metadata={"help": "A class to take out."})
+    rename_class: list[str] | None = field(default=None, metadata={"help": "A class and its new name: OLD NEW."})
+    extend_dataset: Path | None = field(
+        default=None, metadata={"help": "Dataset folder to write with all images, OUTPUT_DIR.dataset by default."}
+    )
+    refine: bool = field(default=False, metadata={"help": "Also train the whole network a little on all images."})
+    auto_refine: bool = field(
+        default=True,
+        metadata={
+            "help": "Do so if the new classes reach less than 0.9 times the accuracy of the old ones on validation."
+        },
+    )
+    compare_joint: bool = field(
+        default=False, metadata={"help": "Also train from the start on all classes, to compare accuracy and time."}
+    )
+    backbone: str | None = field(
+        default=None, metadata={"help": "Where --compare_joint starts; the backbone of the model by default."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Images that the model sees at once."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace what lies at the folders to be written."})
+
+    def __post_init__(self) -> None:
+        n_images, n_names = len(self.images or []), len(self.class_name or [])
+        if n_names and n_images != n_names:
+            raise UserError(f"--images names {n_images} folders, --class_name {n_names} classes. Give them in pairs.")
+        if self.rename_class is not None and len(self.rename_class) != 2:
+            raise UserError("--rename_class takes two names: the old one and the new one.")
+        if not (n_images or self.remove_class or self.rename_class):
+            raise UserError("Nothing to do. Give --images with --class_name, --remove_class or --rename_class.")
+        require("batch_size", self.batch_size, at_least=1)
+
+
+@dataclass
 class SortArguments:
     """Which model sorts the images, where the files go, and where the rows."""
 
@@ -428,7 +508,16 @@ class PushArguments:
     """What is published, where, and who may see it."""
 
     model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
-    repo_id: str = field(metadata={"help": "Name on the Hub: USER/NAME or ORGANISATION/NAME."})
+    repo_id: str | None = field(
+        default=None, metadata={"help": "Name on the Hub: USER/NAME or ORGANISATION/NAME. Needed unless --html."}
+    )
+    html: Path | None = field(
+        default=None,
+        metadata={"help": "Publish nothing; write the model as one HTML file that works in any browser, offline."},
+    )
+    web_runtime: Path | None = field(
+        default=None, metadata={"help": "Folder of the npm package onnxruntime-web for --html; fetched when missing."}
+    )
     public: bool = field(
         default=False, metadata={"help": "Make it public, once everything is there and checked; private by default."}
     )
@@ -496,6 +585,12 @@ class PushArguments:
         return not self.create_pr and self.revision in (None, "main")
 
     def __post_init__(self) -> None:
+        if self.html is not None:
+            if self.repo_id is not None:
+                raise UserError("--html publishes nothing. Leave --repo_id out, or run the command twice.")
+            return
+        if self.repo_id is None:
+            raise UserError("--repo_id is missing. Give USER/NAME, or --html FILE for a page without the Hub.")
         bad_parts = ("--", "..", ".git/")
         if not _REPO_ID.fullmatch(self.repo_id) or any(bad in f"{self.repo_id}/" for bad in bad_parts):
             raise UserError(
@@ -538,10 +633,17 @@ class AppArguments:
     """Which model the page asks, and where the page is served."""
 
     model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    unknown: bool = field(
+        default=True, metadata={"help": "Answer `unknown` for images of none of the classes, if the model can tell."}
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "Address to serve on; 0.0.0.0 opens it to the network."})
     port: int = field(default=7860, metadata={"help": "Port to serve on; 0 takes a free one."})
     max_file_mb: int = field(default=20, metadata={"help": "Largest image file that is accepted, in megabytes."})
     open_browser: bool = field(default=False, metadata={"help": "Open the page in the browser."})
+    static: bool = field(
+        default=False,
+        metadata={"help": "Serve the page of push_to_hub.py --html, where the browser runs the model."},
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

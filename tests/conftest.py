@@ -1,12 +1,14 @@
 """Fixtures for the whole suite: no network, few threads, drawn pictures, a tiny model."""
 
 import os
+import tempfile
 
 # Before torch and the Hub client are imported, which read these once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modules-")  # For code that comes with a model.
 
 import ipaddress
 import shutil
@@ -19,6 +21,10 @@ from PIL import Image, ImageDraw
 from memevit import cli
 
 COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170)}
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -89,10 +95,11 @@ def run_data_prep(*argv):
 
 def run_finetune(*argv):
     import finetune_vit
-    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+    from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments
     from memevit.model.recipe import FineTuningArguments
 
-    return run_script(finetune_vit, *argv, groups=(ModelArguments, RecipeArguments, RunArguments, FineTuningArguments))
+    groups = (ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments)
+    return run_script(finetune_vit, *argv, groups=groups)
 
 
 def run_diagnose(*argv):
