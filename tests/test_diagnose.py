@@ -140,7 +140,8 @@ def test_a_pool_is_ranked_with_what_is_unlike_training_first(diagnosed, tmp_path
         (("--only", "mistakes,luck"), "'luck' is no section"),
         (("--heat_maps", -1), "--heat_maps must not be negative"),
         (("--backbone", "nowhere"), "--backbone nowhere holds no model"),
-        (("--compare", "nowhere"), "nowhere holds no model"),
+        (("--compare", "nowhere"), "--compare nowhere holds no model"),
+        (("--pool", "nowhere"), "--pool nowhere is not a folder"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(diagnosed, capsys, arguments, said):
