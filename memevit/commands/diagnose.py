@@ -319,6 +319,7 @@ def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
         predicted,
         others=examined.held_out[:-1],
         leaks=leaked,
+        same={file for leak in found if leak.kind == leaks.SAME for file in (leak.file, leak.other_file)},
         spreads={name: earlier[name] for name in ("seeds", "folds") if name in earlier},
         control=args.control == "shuffled_labels",
         seed=args.seed,
