@@ -44,8 +44,8 @@ def backbone_table() -> str:
 
 
 def speed_table() -> str:
-    """What the speed benchmarks found on a processor and on a GPU, against the usual way in the same run."""
-    lines = ["| what | network | device | ours | the usual way | times as fast |", "|---|---|---|---|---|---|"]
+    """What the speed benchmarks found on a CPU and on a GPU, against a baseline in the same run."""
+    lines = ["| what | network | device | memevit | baseline | speed-up |", "|---|---|---|---|---|---|"]
     for device, title in DEVICES.items():
         for name, rows_of in SPEED.items():
             found = _measured(name, device)
@@ -56,8 +56,8 @@ def speed_table() -> str:
 
 
 def limits_table() -> str:
-    """How near training and sorting come to what pictures alone and the network alone allow."""
-    columns = ["what", "network", "device", "ours", "pictures alone", "network alone", "share of the limit",
+    """How near training and sorting come to what the images alone and the network alone allow."""
+    columns = ["what", "network", "device", "memevit", "images alone", "network alone", "share of the limit",
                "share of matrix products"]  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for device in DEVICES:
@@ -115,10 +115,10 @@ def _median(values: list[float]) -> str:
 WORK = {
     "train_throughput": "training, images/s",
     "sort_throughput": "sorting full-HD files, images/s",
-    "time_to_result": "from the command to the model, s",
+    "time_to_result": "from the command to the model, seconds",
 }
-DEVICES = {"cpu": "processor", "cuda": "GPU"}
-LIMITS = {  # Ours, pictures alone, network alone.
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+LIMITS = {  # Ours, images alone, network alone.
     "train_throughput": ("(a) our path", "(d) our batches alone", "(c) model step alone"),
     "sort_throughput": ("sort_memes", "decoding alone", "network alone"),
 }
@@ -128,7 +128,7 @@ SPEED = {"train_throughput": _train_rows, "sort_throughput": _sort_rows, "time_t
 def reference_table() -> str:
     """Our recipe against the plain one, on every dataset that was tried."""
     found = json.loads((RESULTS / "reference.json").read_text(encoding="utf-8"))
-    lines = ["| dataset | ours | plain recipe | difference (lowest to highest) | seeds |", "|---|---|---|---|---|"]
+    lines = ["| dataset | memevit | plain recipe | difference (lowest to highest) | seeds |", "|---|---|---|---|---|"]
     for name, row in found["verdict"]["datasets"].items():
         difference = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
         lines.append(f"| {name} | {row['ours']:.3f} | {row['plain']:.3f} | {difference} | {row['n_seeds']} |")
@@ -170,10 +170,10 @@ def _n_seeds(by_column: dict[tuple[str, str], dict[str, float]]) -> str:
 
 
 def scaling_table() -> str:
-    """Milliseconds per picture and peak memory, from a thousand pictures on."""
+    """Milliseconds per image and peak memory, from a thousand images on."""
     found = json.loads((RESULTS / "scaling_cpu.json").read_text(encoding="utf-8"))
     steps = ("prepare", "sort", "decode once", "an epoch")
-    columns = ["pictures", "processes", *(f"{step}, ms" for step in steps), "memory to prepare", "to sort", "to train"]
+    columns = ["images", "processes", *(f"{step}, ms" for step in steps), "memory to prepare", "to sort", "to train"]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in found["rows"]:
         times = (row["prepare"]["seconds"], row["sort"]["seconds"], row["cache_s"], row["epoch_s"])
@@ -183,14 +183,49 @@ def scaling_table() -> str:
     return "\n".join(lines)
 
 
+def prepare_table() -> str:
+    """Images per second of data_prep.py, beside those of Pillow, which only decodes and shrinks them."""
+    found = json.loads((RESULTS / "prepare_throughput.json").read_text(encoding="utf-8"))
+    sides = list(found["runs"][0]["images_per_s"])
+    lines = [f"| format | mean file size | {' | '.join(f'{side}, images/s' for side in sides)} |"]
+    lines.append("|" + "---|" * (len(sides) + 2))
+    for run in found["runs"]:
+        rates = [f"{run['images_per_s'][side]:.1f}" for side in sides]
+        lines.append(f"| {run['format']} | {run['mean_file_kb']} kB | {' | '.join(rates)} |")
+    size = " x ".join(map(str, found["size_px"]))
+    lines += [
+        "",
+        f"{found['n_images']} images of {size} pixels, median of {found['repeats']} runs on {found['hardware']}.",
+    ]
+    return "\n".join(lines)
+
+
+def fast_table() -> str:
+    """How far sort_memes.py --fast agrees with the exact way, where that was measured."""
+    path = RESULTS / "fast_agreement.json"
+    if not path.exists():
+        return "Not measured yet."
+    lines = ["| images | model | n | same label (95 % interval) | mean difference | largest difference |"]
+    lines.append("|" + "---|" * 6)
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        low, high = row["same_label_ci95"]
+        lines.append(
+            f"| {row['images']} | {row['model']} | {row['n']} | {row['same_label']:.3f} ({low:.3f} to {high:.3f}) | "
+            f"{row['mean_difference']:.4f} | {row['largest_difference']:.4f} |"
+        )
+    return "\n".join(lines)
+
+
 PAGES = {
-    "README.md": {"demo": demo_table, "backbone": backbone_table, "speed": speed_table},
-    "docs/training.md": {
-        "reference": reference_table,
-        "recipe": recipe_table,
+    "README.md": {"demo": demo_table},
+    "docs/choices.md": {"backbone": backbone_table, "reference": reference_table, "recipe": recipe_table},
+    "docs/speed.md": {
+        "speed": speed_table,
         "limits": limits_table,
+        "prepare": prepare_table,
         "scaling": scaling_table,
     },
+    "docs/sort_memes.md": {"fast": fast_table},
 }
 
 
