@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+import memevit
 from benchmarks import render_readme
 from memevit import cli
 from memevit.errors import UserError
@@ -75,7 +76,7 @@ def anchors(page):
 
 
 # Described before they are here; to be removed with the change that brings them.
-AWAITED = {"add_class", "diagnose", "--calibrate_only", "--html"}
+AWAITED = {"add_class", "diagnose", "--calibrate_only", "--html", "--static", "--unknown_class"}
 
 
 def await_(*words):
@@ -127,6 +128,13 @@ def test_every_link_inside_the_project_leads_somewhere(page):
         there = (page.parent / file).resolve() if file else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
+
+
+def test_every_function_that_the_text_names_exists():
+    named = {name for page in PAGES for name in re.findall(r"\bmemevit\.(\w+)[(`.]", page.read_text(encoding="utf-8"))}
+    await_(*AWAITED)
+    assert named >= {"prepare", "finetune", "Classifier"}
+    assert [name for name in named if not hasattr(memevit, name)] == []
 
 
 def test_every_command_and_its_page_are_in_the_readme():
