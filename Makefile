@@ -24,6 +24,7 @@ demo: install
 	$(BIN)/python -m memevit.demo $(DEMO) --fill_inbox
 	$(BIN)/python sort_memes.py --model $(DEMO)/model $(DEMO)/inbox --into $(DEMO)/sorted --min_probability 0.6 \
 		--output $(DEMO)/rows.csv --contact_sheet $(DEMO)/sheets
+	$(BIN)/python diagnose.py --model $(DEMO)/model --dataset $(DEMO)/data --learning_curve
 	$(BIN)/python -m memevit.demo $(DEMO)
 
 test: export HF_HUB_OFFLINE = 1
