@@ -217,8 +217,8 @@ def _build(
         class_names=earlier.class_names if earlier else (),
     )
     stored = {scan.name: scan.stored for scan in scans if scan.stored}
-    picture = contact_sheet.draw(all_rows, conflicting, staging_dir, stored)
-    picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
+    sheet = contact_sheet.draw(all_rows, conflicting, staging_dir, stored)
+    sheet.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, all_rows)
     files.write_text(build_dir / imagefolder.CARD_FILE, dataset_card.render(prep))
