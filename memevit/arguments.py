@@ -611,7 +611,9 @@ class PushArguments:
         _require_ref("revision", self.revision, pull_request=True)
         _require_ref("tag", self.tag)
         if bad := [tag for tag in self.tags if not _TAG.fullmatch(tag)]:
-            raise UserError(f"--tags {bad[0]!r} is not a tag. Expected lowercase letters, digits and -, for example cats.")
+            raise UserError(
+                f"--tags {bad[0]!r} is not a tag. Expected lowercase letters, digits and -, for example cats."
+            )
         if self.source_url is not None and not _URL.fullmatch(self.source_url):
             raise UserError(f"--source_url {self.source_url!r} is not a web address. Expected https://...")
         if self.base_model is not None and not _REPO_ID.fullmatch(self.base_model):
