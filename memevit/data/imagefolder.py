@@ -191,7 +191,8 @@ def require_apart(source_dir: Path, dataset_dir: Path) -> None:
     source, dataset = source_dir.resolve(), dataset_dir.resolve()
     if dataset.is_relative_to(source) or source.is_relative_to(dataset):
         raise UserError(
-            f"--output_dir {dataset_dir} and the source {source_dir} overlap: one contains the other. Choose another folder."
+            f"--output_dir {dataset_dir} and the source {source_dir} overlap: one contains the other. "
+            "Choose another folder."
         )
 
 
