@@ -18,6 +18,7 @@ from benchmarks.backbone_card import METHODS
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 _MIN_FOR_ERROR = 3  # Seeds.
+_SHOWN = 0.0005  # A gain that the table does not show as 0.
 
 
 def demo_table() -> str:
@@ -137,6 +138,32 @@ def reference_table() -> str:
 
 def recipe_table() -> str:
     """The default recipe, and how far every other choice is from it with the same seeds."""
+    default, others = _recipe_values()
+    lines = [f"| recipe | {' | '.join(map(', '.join, default))} | seeds |", "|---|" + "---|" * (len(default) + 1)]
+    means = [f"{statistics.mean(by_seed.values()):.3f}" for by_seed in default.values()]
+    lines.append(f"| default | {' | '.join(means)} | {_n_seeds(default)} |")
+    for arm, by_column in others.items():
+        apart = [_apart(by_column.get(column, {}), default[column]) for column in default]
+        lines.append(f"| {arm} | {' | '.join(apart)} | {_n_seeds(by_column)} |")
+    return "\n".join(lines)
+
+
+def recipe_verdict() -> str:
+    """Which choices are better than the default on the validation splits of both datasets, of one, or of none."""
+    default, others = _recipe_values()
+    columns = [column for column in default if column[1] == "validation"]
+    by_wins: dict[int, list[str]] = {n: [] for n in (2, 1, 0)}
+    for arm, by_column in others.items():
+        gains = [statistics.mean(_differences(by_column[column], default[column])) for column in columns]
+        by_wins[sum(gain >= _SHOWN for gain in gains)].append(f"{arm} ({', '.join(f'{gain:+.3f}' for gain in gains)})")
+    titles = {2: "Better on both validation splits", 1: "Better on one of them", 0: "Better on neither"}
+    where = " and ".join(dataset for dataset, _ in columns)
+    lines = [f"Mean difference on the validation splits of {where}:", ""]
+    return "\n".join(lines + [f"- **{titles[n]}**: {', '.join(arms) or 'nothing'}." for n, arms in by_wins.items()])
+
+
+def _recipe_values() -> tuple[dict, dict]:
+    """Balanced accuracy by (dataset, split) and seed: of the default, and of every other arm by its name."""
     found = json.loads((RESULTS / "recipe.json").read_text(encoding="utf-8"))["runs"]
     values: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
     for key, row in found.items():
@@ -144,19 +171,17 @@ def recipe_table() -> str:
         for split in runs.SPLITS:
             values.setdefault(arm, {}).setdefault((dataset, split), {})[seed] = row[split]["balanced_accuracy"]
     default = values.pop("default")
-    values = {arm: by_column for arm, by_column in values.items() if arm in recipe.ARMS}  # Others no longer exist.
-    lines = [f"| recipe | {' | '.join(map(', '.join, default))} | seeds |", "|---|" + "---|" * (len(default) + 1)]
-    means = [f"{statistics.mean(by_seed.values()):.3f}" for by_seed in default.values()]
-    lines.append(f"| default | {' | '.join(means)} | {_n_seeds(default)} |")
-    for arm, by_column in values.items():
-        apart = [_apart(by_column.get(column, {}), default[column]) for column in default]
-        lines.append(f"| {arm} | {' | '.join(apart)} | {_n_seeds(by_column)} |")
-    return "\n".join(lines)
+    return default, {arm: by_column for arm, by_column in values.items() if arm in recipe.ARMS}  # Others are gone.
+
+
+def _differences(values: dict[str, float], default: dict[str, float]) -> list[float]:
+    """From the default, for the seeds that both have."""
+    return [value - default[seed] for seed, value in values.items() if seed in default]
 
 
 def _apart(values: dict[str, float], default: dict[str, float]) -> str:
     """Mean difference over the seeds that both have, with its standard error where there are enough of them."""
-    differences = [value - default[seed] for seed, value in values.items() if seed in default]
+    differences = _differences(values, default)
     if not differences:
         return ""
     error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) >= _MIN_FOR_ERROR else None
@@ -218,7 +243,12 @@ def fast_table() -> str:
 
 PAGES = {
     "README.md": {"demo": demo_table},
-    "docs/choices.md": {"backbone": backbone_table, "reference": reference_table, "recipe": recipe_table},
+    "docs/choices.md": {
+        "backbone": backbone_table,
+        "reference": reference_table,
+        "recipe": recipe_table,
+        "verdict": recipe_verdict,
+    },
     "docs/speed.md": {
         "speed": speed_table,
         "limits": limits_table,
