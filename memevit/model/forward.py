@@ -28,6 +28,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from memevit.model import layers as network
+from memevit.model import precision
 
 FINAL = "final"
 _BLOCK = "block_"
@@ -96,6 +97,7 @@ class ForwardPass:
         if (features := getattr(self._recorded, "features", None)) is not None:
             features[layer] = output[0] if isinstance(output, tuple) else output
 
+    @precision.exact()
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits [B, C] and features [B, D] by layer, float32 and on the device of the model, perhaps not yet computed.
