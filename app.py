@@ -2,15 +2,18 @@
 
     python app.py --model model/
     python app.py --model model/ --port 8000 --open_browser
+    python app.py --model model/ --static
 
 The page is for this machine only unless --host says otherwise. It stores no uploads and makes no outgoing connections.
-Needs Gradio: pip install -r requirements-app.txt
+Needs Gradio: pip install -r requirements-app.txt. With --static the browser runs the model, and Gradio is not needed;
+that needs pip install -r requirements-web.txt.
 """
 
 import importlib.util
 import logging
 import socket
 import tempfile
+import webbrowser
 from pathlib import Path
 
 from memevit import cli, escape, pixels, results
@@ -25,12 +28,15 @@ logger = logging.getLogger(__name__)
 
 def main(args: AppArguments) -> None:
     """Load the model and serve the page until Ctrl-C."""
+    if args.static:
+        _serve_static(args)
+        return
     if importlib.util.find_spec("gradio") is None:
         raise UserError("The page needs Gradio, which is not installed. Run: pip install -r requirements-app.txt")
 
     from memevit.model.classifier import Classifier  # Takes seconds to import.
 
-    classifier = Classifier.load(args.model)
+    classifier = Classifier.load(args.model, answers_unknown=args.unknown)
     words = _words(args.model, classifier.class_names)
 
     def classify(path: Path) -> tuple[page.Answer, page.Image.Image | None]:
@@ -38,7 +44,11 @@ def main(args: AppArguments) -> None:
             image = pixels.load_image(path)
         except pixels.UnreadableImageError as error:
             return str(error), None
-        return dict(zip(classifier.class_names, classifier.probabilities([image])[0].tolist(), strict=True)), image
+        (found,) = classifier.classify_images([image])
+        by_class = dict(zip(classifier.class_names, found.probabilities.tolist(), strict=True))
+        if found.accepted is False:
+            return page.Unknown(classifier.open_set.settings["reject_label"], found.reason, by_class), image
+        return by_class, image
 
     with tempfile.TemporaryDirectory(prefix="examples-") as folder:
         served = page.served(
@@ -53,6 +63,20 @@ def main(args: AppArguments) -> None:
         )
         with served as url:
             logger.info("The page is at %s; stop it with Ctrl-C", url)
+            page.wait()
+
+
+def _serve_static(args: AppArguments) -> None:
+    """Serve the page whose model runs in the browser."""
+    from memevit.commands import web_page
+
+    with tempfile.TemporaryDirectory(prefix="page-") as folder:
+        path = Path(folder) / "index.html"
+        web_page.write_html(args.model, path)
+        with web_page.served(path, host=args.host, port=_free_port(args.host, args.port)) as url:
+            logger.info("The page is at %s; stop it with Ctrl-C", url)
+            if args.open_browser:
+                webbrowser.open(url)
             page.wait()
 
 

@@ -5,9 +5,11 @@
     python finetune_vit.py --dataset prepared/ --output_dir model/ --from_scratch
     python finetune_vit.py --dataset prepared/ --output_dir model/ --time_limit 30 --dry_run
     python finetune_vit.py --dataset prepared/ --output_dir model/ --seeds 0 1 2 --folds
+    python finetune_vit.py --dataset prepared/ --output_dir model2/ --calibrate_only --model_name_or_path model/
 
 Writes model/, an ordinary Transformers checkpoint for pipeline("image-classification"), with predictions.csv
 (validation and test), results.json, run.json, learning_curves.png and README.md (the model card) beside the weights.
+Its probabilities are calibrated, and open_set.safetensors lets it answer `unknown`, as known_scores.png shows.
 Until it is finished it is called model.partial/; the same command continues there, whatever stopped it. Ctrl-C and
 SIGTERM are answered with a checkpoint and the exit codes 130 and 143. Every flag of Transformers' TrainingArguments
 works; they come last in this list.
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memevit import cli
-from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments
 from memevit.data import dataset
 
 if TYPE_CHECKING:
@@ -33,19 +35,27 @@ def argument_groups() -> tuple[type, ...]:
         dataset.require_prepared(Path(given))
     from memevit.model.recipe import FineTuningArguments
 
-    return ModelArguments, RecipeArguments, RunArguments, FineTuningArguments
+    return ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments
 
 
 def main(
-    model_args: ModelArguments, recipe_args: RecipeArguments, run_args: RunArguments, args: "FineTuningArguments"
+    model_args: ModelArguments,
+    recipe_args: RecipeArguments,
+    run_args: RunArguments,
+    open_set_args: OpenSetArguments,
+    args: "FineTuningArguments",
 ) -> None:
     """Train, select the best checkpoint on validation, read the test split once, and write the model folder."""
     # Trainer and metrics take seconds to import, and --help needs neither.
-    from memevit.commands import finetune
+    from memevit.commands import calibrate, finetune
 
     if args.process_index:
         logging.disable(logging.INFO)  # The first process speaks for all.
-    if done := finetune.run(model_args, recipe_args, run_args, args):
+    if open_set_args.calibrate_only:
+        done = calibrate.run(model_args, open_set_args, args)
+    else:
+        done = finetune.run(model_args, recipe_args, run_args, open_set_args, args)
+    if done:
         logger.info("%s", done)
         logger.info("The model is in %s", done.output_dir)
 

@@ -35,7 +35,7 @@ def main(sort_args: SortArguments, paths: list[str]) -> None:
     def load() -> command.Classifier:
         from memevit.model.classifier import Classifier  # Takes seconds to import; a wrong path is told before that.
 
-        return Classifier.load(options.model, device=device, **({} if options.unknown else {"answers_unknown": False}))
+        return Classifier.load(options.model, device=device, answers_unknown=options.unknown)
 
     command.sort(options, paths, load, team)
 

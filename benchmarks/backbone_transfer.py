@@ -160,7 +160,7 @@ def load_pictures(dataset_dir: Path, *, size: int, cache_dir: Path | None = None
     Raises:
         UserError: there are fewer than two class folders with pictures.
     """
-    rows = _rows(dataset_dir)
+    rows = dataset_rows(dataset_dir)
     key = hashlib.sha256(f"{dataset_dir.resolve()}:{size}:{len(rows)}".encode()).hexdigest()[:16]
     cached = cache_dir / f"{key}.npz" if cache_dir else None
     if cached and cached.exists():
@@ -184,7 +184,8 @@ def load_pictures(dataset_dir: Path, *, size: int, cache_dir: Path | None = None
     return pictures
 
 
-def _rows(dataset_dir: Path) -> list[tuple[str, Path, str]]:
+def dataset_rows(dataset_dir: Path) -> list[tuple[str, Path, str]]:
+    """Class, file and group of every picture, from manifest.csv where there is one."""
     manifest_path = dataset_dir / "manifest.csv"
     if manifest_path.exists():
         with manifest_path.open(encoding="utf-8", newline="") as file:

@@ -241,7 +241,9 @@ CAPTIONS: dict[str, Change] = {
     "bars above and below": bars_on_both_sides,
     "frame": framed,
 }
-HELD_OUT_CAPTIONS: dict[str, Change] = {  # Never looked at while thresholds were chosen.
+HELD_OUT_CAPTIONS: dict[
+    str, Change
+] = {  # No threshold was fitted to them, but they were seen when N_FEATURES was chosen.
     "labels": labels,
     "speech bubble": speech_bubble,
     "sticker": sticker,

@@ -5,8 +5,8 @@
 
 Copies of each base image get a caption in one of several styles, or are reposted (cut, framed, mirrored, in the
 screenshot of a phone), are scaled and saved as JPEG of quality 30 to 90, and go through the stages of data_prep.py.
-Each pair of copies is searched for without the other copies of its base, so none can link them. `held-out` styles were
-not looked at while thresholds were chosen.
+Each pair of copies is searched for without the other copies of its base, so none can link them. No threshold was
+fitted to the `held-out` styles, but their recall was seen when the number of features was chosen.
 
 False links are counted among all images of the folder as they are. The folder has class folders and a manifest.csv with
 the columns class, file and group; images with one group are known to be related, so their links are not false.

@@ -183,6 +183,22 @@ def scaling_table() -> str:
     return "\n".join(lines)
 
 
+def fast_table() -> str:
+    """How far sort_memes.py --fast agrees with the exact way."""
+    found = json.loads((RESULTS / "fast_agreement.json").read_text(encoding="utf-8"))
+    lines = [
+        "| images | n | same label | 95 % interval | difference of probabilities: mean | 95th percentile | largest |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        low, high = row["same_label_ci95"]
+        size = f", drawn at {row['enlarged_to_px']} px" if row["enlarged_to_px"] else ""
+        numbers = [row["mean_difference"], row["difference_95th_percentile"], row["largest_difference"]]
+        cells = [f"{row['images']}{size}", row["n"], f"{row['same_label']:.1%}", f"{low:.1%} to {high:.1%}"]
+        lines.append(f"| {' | '.join(map(str, [*cells, *(f'{value:.3f}' for value in numbers)]))} |")
+    return "\n".join(lines)
+
+
 PAGES = {
     "README.md": {"demo": demo_table, "backbone": backbone_table, "speed": speed_table},
     "docs/training.md": {
@@ -191,6 +207,7 @@ PAGES = {
         "limits": limits_table,
         "scaling": scaling_table,
     },
+    "docs/sort_memes.md": {"fast": fast_table},
 }
 
 

@@ -9,11 +9,13 @@ both together can't be quicker than one after the other. `--into` is the whole c
 filing adds is measured in CPU time, which depends less than the clock on what else the machine does.
 """
 
+import functools
 import logging
 import resource
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def main(args: SortBenchmarkArguments) -> None:
         folder = timing.with_head(
             timing.write_backbone(model, args.work_dir, image_size=args.image_size), args.work_dir
         )
-        cpu_s: dict[str, list[float]] = {OURS: [], FILING: []}
+        cpu_s: dict[str, list[float]] = defaultdict(list)
         found = timing.in_turns(sides(folder, paths, args, cpu_s), args.repeats)
         for side, rates in found.items():
             faster, share = timing.ratio(found, side, LOOP), share_of_limit(found) if side == OURS else None
@@ -65,7 +67,7 @@ def main(args: SortBenchmarkArguments) -> None:
                     "images_per_s": rates,
                     "times_the_loop": faster,
                     "share_of_limit": share,
-                    "cpu_s_per_image": [seconds / len(paths) for seconds in cpu_s.get(side, [])],
+                    "cpu_s_per_image": [seconds / len(paths) for seconds in cpu_s[side]],
                 }
             )
             shares = [f"{faster:.2f}", "" if share is None else f"{share:.2f}"]
@@ -91,7 +93,7 @@ def share_of_limit(found: dict[str, list[float]]) -> float:
 
 
 def sides(folder: Path, paths: list[Path], args: SortBenchmarkArguments, cpu_s: dict[str, list[float]]) -> dict:
-    """Each side as a function that returns images per second; those in `cpu_s` append their CPU time."""
+    """Each side as a function that returns images per second, and appends its CPU time to `cpu_s`."""
     batch_size = args.batch_size
     classifier, device = Classifier.load(folder), best_device()
     classify = pipeline("image-classification", model=str(folder), device=device)
@@ -102,10 +104,12 @@ def sides(folder: Path, paths: list[Path], args: SortBenchmarkArguments, cpu_s: 
     def exhaust(results) -> None:
         assert len(list(results)) == len(paths)
 
-    def rate(work) -> float:
-        start = time.perf_counter()
+    def rate(name: str, work) -> float:
+        start, cpu_start_s = time.perf_counter(), _cpu_s()
         work()
-        return len(paths) / (time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        cpu_s[name].append(_cpu_s() - cpu_start_s)
+        return len(paths) / seconds
 
     def classified(**more) -> None:
         exhaust(classifier.classify(paths, batch_size=batch_size, n_processes=n_processes, **more))
@@ -118,21 +122,16 @@ def sides(folder: Path, paths: list[Path], args: SortBenchmarkArguments, cpu_s: 
             command.sort(options, names, lambda: classifier)
             assert sum(path.suffix in (".jpg", ".png") for path in Path(into).rglob("*")) == len(paths)
 
-    def timed(name: str, work) -> float:
-        before = _cpu_s()
-        found = rate(work)
-        cpu_s[name].append(_cpu_s() - before)
-        return found
-
-    return {
-        OURS: lambda: timed(OURS, classified),
-        FILING: lambda: timed(FILING, filed),
-        FAST: lambda: rate(lambda: classified(is_fast=True)),
-        LOOP: lambda: rate(lambda: [classify(name) for name in names]),
-        "pipeline, batches": lambda: rate(lambda: list(classify(names, batch_size=batch_size))),
-        DECODING: lambda: rate(lambda: exhaust(decoding.decoded(paths, shown.render, n_processes=n_processes))),
-        NETWORK: lambda: rate(lambda: exhaust(classifier.classify_pixels(iter(decoded), batch_size=batch_size))),
+    work = {
+        OURS: classified,
+        FILING: filed,
+        FAST: lambda: classified(is_fast=True),
+        LOOP: lambda: [classify(name) for name in names],
+        "pipeline, batches": lambda: list(classify(names, batch_size=batch_size)),
+        DECODING: lambda: exhaust(decoding.decoded(paths, shown.render, n_processes=n_processes)),
+        NETWORK: lambda: exhaust(classifier.classify_pixels(iter(decoded), batch_size=batch_size)),
     }
+    return {name: functools.partial(rate, name, one) for name, one in work.items()}
 
 
 def _cpu_s() -> float:

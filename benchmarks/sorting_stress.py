@@ -204,7 +204,7 @@ def _read_only(path: Path, content: bytearray, rng: random.Random) -> None:
 
 
 def _large(path: Path, content: bytearray, rng: random.Random) -> None:
-    path.write_bytes(content + rng.randbytes(1 << 20))
+    path.write_bytes(content + rng.randbytes(1 << 18))
 
 
 _KINDS: dict[str, tuple[float, Callable[[Path, bytearray, random.Random], None]]] = {
@@ -218,7 +218,7 @@ _KINDS: dict[str, tuple[float, Callable[[Path, bytearray, random.Random], None]]
     "hard link": (3, _hard_link),
     "duplicate": (6, _duplicate),
     "read-only or unreadable": (3, _read_only),
-    "1 MB": (1, _large),
+    "256 kB": (1, _large),
 }
 
 
@@ -426,11 +426,13 @@ def killed_runs(args: StressArguments, work_dir: Path, failures: Failures, other
     in_process(sort_work(inbox, work_dir / "timed", "copy", None))
     typical_s = time.perf_counter() - start
     in_process(lambda: undo_all(work_dir / "timed"))
-    for number in range(args.n_kills):
+    number = -1
+    while n_halfway.total() - n_halfway["had ended"] < args.n_kills:
+        number += 1
         action = ACTIONS[number % 3]
         base = other if other is not None and number % 2 else work_dir
         into, title = base / f"killed-{number}", f"kill {number} ({action})"
-        outcome = in_process(sort_work(inbox, into, action, None), kill_after_s=rng.uniform(0.01, 1.1 * typical_s))
+        outcome = in_process(sort_work(inbox, into, action, None), kill_after_s=rng.uniform(0.01, typical_s))
         n_halfway[_moment(outcome, into)] += 1
         if rng.random() < 0.5:  # A second run completes what the first one began.
             again = in_process(sort_work(inbox, into, action, None))
@@ -488,7 +490,7 @@ def full_disk(args: StressArguments, work_dir: Path, failures: Failures) -> dict
     write_inbox(inbox, 800, rng, with_special=False)
     before, found = snapshot(inbox), {}
     for action in ("copy", "move"):
-        with small_disk(work_dir / f"disk-{action}", "1m") as disk:
+        with small_disk(work_dir / f"disk-{action}", "3m") as disk:
             if disk is None:
                 return {"skipped": "mounting needs root"}
             into = disk / "sorted"

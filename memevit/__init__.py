@@ -4,6 +4,7 @@
 
     memevit.prepare("photos/", "prepared")
     print(memevit.finetune("prepared", "model", num_train_epochs=5))
+    print(memevit.diagnose("model", "prepared").page)
     memevit.Classifier.load("model").probabilities([image])
 
 Each takes the flags of its script as keywords. They are imported when they are first used.
@@ -19,6 +20,8 @@ PROJECT_URL: str | None = None
 _PUBLIC = {
     "prepare": "memevit.commands.prepare",
     "finetune": "memevit.commands.finetune",
+    "add_class": "memevit.commands.add_class",
+    "diagnose": "memevit.commands.diagnose",
     "Classifier": "memevit.model.classifier",
 }
 

@@ -185,6 +185,86 @@ class RunArguments:
 
 
 @dataclass
+class OpenSetArguments:
+    """How the model is calibrated, and when it answers `unknown`."""
+
+    false_rejection: float = field(
+        default=0.05, metadata={"help": "Share of images of the known classes that may be called unknown."}
+    )
+    statistics_only: bool = field(
+        default=False,
+        metadata={"help": "Store no features of single images; classes can be added with less accuracy then."},
+    )
+    temperature: bool = field(
+        default=True,
+        metadata={"help": "Calibrate the probabilities with a temperature that becomes part of the weights."},
+    )
+    calibrate_only: bool = field(
+        default=False,
+        metadata={"help": "Do only this, without training, for the trained model at --model_name_or_path."},
+    )
+    unknown_class: bool = field(
+        default=False,
+        metadata={
+            "help": "Also write OUTPUT_DIR/unknown_class/, a checkpoint with one more class for unknown images, which "
+            "needs no code but recognises fewer of them."
+        },
+    )
+    unknown_images: list[Path] | None = field(
+        default=None,
+        metadata={"help": "Folders of images of none of the classes, to measure how many are recognised as such."},
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_rejection < 1:
+            raise UserError(f"--false_rejection must lie strictly between 0 and 1, got {self.false_rejection:g}.")
+
+
+@dataclass
+class ClassArguments:
+    """Which model changes, and how."""
+
+    model: Path = field(metadata={"help": "Model folder that finetune_vit.py or add_class.py wrote; not changed."})
+    dataset: Path = field(metadata={"help": "Dataset folder that the model was trained on; not changed."})
+    output_dir: Path = field(metadata={"help": "Model folder to write."})
+    images: list[Path] | None = field(
+        default=None,
+        metadata={"help": "A folder of images for each --class_name; without those, a folder of class folders."},
+    )
+    class_name: list[str] | None = field(default=None, metadata={"help": "Name of a new class, one for each --images."})
+    remove_class: str | None = field(default=None, metadata={"help": "A class to take out."})
+    rename_class: list[str] | None = field(default=None, metadata={"help": "A class and its new name: OLD NEW."})
+    extend_dataset: Path | None = field(
+        default=None, metadata={"help": "Dataset folder to write with all images, OUTPUT_DIR.dataset by default."}
+    )
+    refine: bool = field(default=False, metadata={"help": "Also train the whole network a little on all images."})
+    auto_refine: bool = field(
+        default=True,
+        metadata={
+            "help": "Do so if the new classes reach less than 0.9 times the accuracy of the old ones on validation."
+        },
+    )
+    compare_joint: bool = field(
+        default=False, metadata={"help": "Also train from the start on all classes, to compare accuracy and time."}
+    )
+    backbone: str | None = field(
+        default=None, metadata={"help": "Where --compare_joint starts; the backbone of the model by default."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Images that the model sees at once."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace what lies at the folders to be written."})
+
+    def __post_init__(self) -> None:
+        n_images, n_names = len(self.images or []), len(self.class_name or [])
+        if n_names and n_images != n_names:
+            raise UserError(f"--images names {n_images} folders, --class_name {n_names} classes. Give them in pairs.")
+        if self.rename_class is not None and len(self.rename_class) != 2:
+            raise UserError("--rename_class takes two names: the old one and the new one.")
+        if not (n_images or self.remove_class or self.rename_class):
+            raise UserError("Nothing to do. Give --images with --class_name, --remove_class or --rename_class.")
+        require("batch_size", self.batch_size, at_least=1)
+
+
+@dataclass
 class SortArguments:
     """Which model sorts the images, where the files go, and where the rows."""
 
@@ -267,6 +347,63 @@ class SortArguments:
         for name in ("frames", "batch_size", "num_proc"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--{name} must be at least 1, got {value}.")
+
+
+DIAGNOSE_SECTIONS = ("mistakes", "evidence", "shortcuts", "confidence", "classes")
+
+
+@dataclass
+class DiagnoseArguments:
+    """Which model is examined on which data, and what the report holds."""
+
+    model: Path = field(metadata={"help": "Model folder: any image classification checkpoint."})
+    dataset: Path = field(metadata={"help": "Dataset folder that data_prep.py wrote."})
+    only: str | None = field(
+        default=None,
+        metadata={"help": f"Sections to measure, separated by commas: {', '.join(DIAGNOSE_SECTIONS)} (default: all)."},
+    )
+    compare: Path | None = field(
+        default=None, metadata={"help": "Another model folder, tested on the same images with a paired test."}
+    )
+    learning_curve: bool = field(
+        default=False, metadata={"help": "Also measure accuracy against the number of training images."}
+    )
+    control: Literal["none", "shuffled_labels"] = field(
+        default="shuffled_labels",
+        metadata={"help": "shuffled_labels: classifiers of shuffled training labels must fall to chance."},
+    )
+    pool: Path | None = field(
+        default=None, metadata={"help": "Folder of unlabelled images to rank by what the model would learn from them."}
+    )
+    backbone: Path | None = field(
+        default=None,
+        metadata={
+            "help": "The backbone before fine-tuning, for a linear probe (default: as in run.json, if it is here)."
+        },
+    )
+    heat_maps: int | None = field(
+        default=None,
+        metadata={"help": "Mistakes with heat maps, the worst ones; by default as many as fit in a minute."},
+    )
+    max_mistakes: int = field(default=200, metadata={"help": "Mistakes on the page, the worst ones."})
+    batch_size: int = field(default=32, metadata={"help": "Images that the model sees at once."})
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that decode; one per core by default."})
+    seed: int = field(default=0, metadata={"help": "Seeds everything random."})
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.sections if name not in DIAGNOSE_SECTIONS]:
+            raise UserError(f"--only {unknown[0]!r} is no section. Choose among {', '.join(DIAGNOSE_SECTIONS)}.")
+        for name in ("heat_maps", "max_mistakes", "seed"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise UserError(f"--{name} must not be negative, got {value}.")
+        for name in ("batch_size", "num_proc"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"--{name} must be at least 1, got {value}.")
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections that are measured."""
+        return tuple(self.only.replace(" ", "").split(",")) if self.only else DIAGNOSE_SECTIONS
 
 
 @dataclass
@@ -371,7 +508,16 @@ class PushArguments:
     """What is published, where, and who may see it."""
 
     model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
-    repo_id: str = field(metadata={"help": "Name on the Hub: USER/NAME or ORGANISATION/NAME."})
+    repo_id: str | None = field(
+        default=None, metadata={"help": "Name on the Hub: USER/NAME or ORGANISATION/NAME. Needed unless --html."}
+    )
+    html: Path | None = field(
+        default=None,
+        metadata={"help": "Publish nothing; write the model as one HTML file that works in any browser, offline."},
+    )
+    web_runtime: Path | None = field(
+        default=None, metadata={"help": "Folder of the npm package onnxruntime-web for --html; fetched when missing."}
+    )
     public: bool = field(
         default=False, metadata={"help": "Make it public, once everything is there and checked; private by default."}
     )
@@ -439,6 +585,12 @@ class PushArguments:
         return not self.create_pr and self.revision in (None, "main")
 
     def __post_init__(self) -> None:
+        if self.html is not None:
+            if self.repo_id is not None:
+                raise UserError("--html publishes nothing. Leave --repo_id out, or run the command twice.")
+            return
+        if self.repo_id is None:
+            raise UserError("--repo_id is missing. Give USER/NAME, or --html FILE for a page without the Hub.")
         bad_parts = ("--", "..", ".git/")
         if not _REPO_ID.fullmatch(self.repo_id) or any(bad in f"{self.repo_id}/" for bad in bad_parts):
             raise UserError(
@@ -481,10 +633,17 @@ class AppArguments:
     """Which model the page asks, and where the page is served."""
 
     model: Path = field(metadata={"help": "Model folder that finetune_vit.py wrote."})
+    unknown: bool = field(
+        default=True, metadata={"help": "Answer `unknown` for images of none of the classes, if the model can tell."}
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "Address to serve on; 0.0.0.0 opens it to the network."})
     port: int = field(default=7860, metadata={"help": "Port to serve on; 0 takes a free one."})
     max_file_mb: int = field(default=20, metadata={"help": "Largest image file that is accepted, in megabytes."})
     open_browser: bool = field(default=False, metadata={"help": "Open the page in the browser."})
+    static: bool = field(
+        default=False,
+        metadata={"help": "Serve the page of push_to_hub.py --html, where the browser runs the model."},
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

@@ -1,14 +1,17 @@
 """Fixtures for the whole suite: no network, few threads, drawn pictures, a tiny model."""
 
 import os
+import tempfile
 
 # Before torch and the Hub client are imported, which read these once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modules-")  # For code that comes with a model.
 
 import ipaddress
+import shutil
 import socket
 
 import numpy as np
@@ -18,6 +21,10 @@ from PIL import Image, ImageDraw
 from memevit import cli
 
 COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170)}
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -88,10 +95,18 @@ def run_data_prep(*argv):
 
 def run_finetune(*argv):
     import finetune_vit
-    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+    from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments
     from memevit.model.recipe import FineTuningArguments
 
-    return run_script(finetune_vit, *argv, groups=(ModelArguments, RecipeArguments, RunArguments, FineTuningArguments))
+    groups = (ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments)
+    return run_script(finetune_vit, *argv, groups=groups)
+
+
+def run_diagnose(*argv):
+    import diagnose
+    from memevit.arguments import DiagnoseArguments
+
+    return run_script(diagnose, *argv, groups=(DiagnoseArguments,))
 
 
 def run_sort(*argv):
@@ -147,3 +162,29 @@ def trained(tmp_path_factory, prepared, tiny_backbone):
     )
     assert code == 0
     return model_dir
+
+
+ATTACK = '=cmd|"<script>alert(1)</script>'
+
+
+@pytest.fixture(scope="session")
+def diagnosed(tmp_path_factory, prepared, trained, tiny_backbone):
+    """A model with its report; the dataset has a title that is an attack, and validation labels that are wrong."""
+    root = tmp_path_factory.mktemp("diagnosed")
+    shutil.copytree(trained, root / "model")
+    shutil.copytree(prepared, root / "data")
+    from memevit import manifest
+
+    rows = manifest.read(root / "data")
+    for row in rows:
+        row.extra = {"title": ATTACK}
+    held_out = [row for row in rows if row.status == manifest.KEPT and row.split != "train"]
+    for row, other in ((held_out[0], "moss"), (held_out[1], "slate"), (held_out[-1], "coral")):
+        row.class_name = other
+    manifest.write(root / "data", rows)
+    code = run_diagnose(
+        *("--model", root / "model", "--dataset", root / "data", "--backbone", tiny_backbone, "--learning_curve"),
+        *("--compare", trained, "--heat_maps", 2, "--num_proc", 1),
+    )
+    assert code == 0
+    return root

@@ -32,7 +32,7 @@ def flags_of(script):
 
 def test_there_are_commands_to_check():
     assert len(commands()) >= 6
-    assert SCRIPTS == ["app", "data_prep", "finetune_vit", "push_to_hub", "sort_memes"]
+    assert SCRIPTS == ["add_class", "app", "data_prep", "diagnose", "finetune_vit", "push_to_hub", "sort_memes"]
 
 
 @pytest.mark.parametrize("command", commands())
@@ -67,6 +67,8 @@ def _groups(script):
     return {
         "app": (arguments.AppArguments,),
         "push_to_hub": (arguments.PushArguments,),
+        "diagnose": (arguments.DiagnoseArguments,),
+        "add_class": (arguments.ClassArguments, arguments.OpenSetArguments),
         "data_prep": (arguments.SourceArguments, arguments.SplitArguments),
         "finetune_vit": (
             arguments.ModelArguments,

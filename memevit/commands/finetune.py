@@ -1,12 +1,13 @@
 """Fine-tune a backbone on a prepared dataset, evaluate it, and write the model folder."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memevit import files, results
-from memevit.arguments import ModelArguments, RecipeArguments, RunArguments, from_keywords
+from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments, from_keywords
+from memevit.commands import calibrate
+from memevit.commands.calibrate import Evaluated
 from memevit.data import dataset as prepared
 from memevit.evaluation import measure, metrics, plots
 from memevit.hub import model_page
@@ -27,21 +28,9 @@ from memevit.model.recipe import FineTuningArguments
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FineTuned:
-    """A finished fine-tuning: the model folder, the sections of its results.json, and the table that is printed."""
-
-    output_dir: Path
-    sections: dict[str, Any]
-    table: str
-
-    def __str__(self) -> str:
-        return self.table
-
-
 def finetune(
     dataset: str | Path, output_dir: str | Path, backbone: str | Path | None = None, **training_arguments: Any
-) -> FineTuned | None:
+) -> Evaluated | None:
     """Fine-tune `backbone` on `dataset`, as finetune_vit.py does.
 
     Args:
@@ -62,13 +51,24 @@ def finetune(
     prepared.require_prepared(Path(dataset))
     given = {"dataset": Path(dataset), "model_name_or_path": backbone and str(backbone), "output_dir": str(output_dir)}
     return run(
-        *from_keywords(given | training_arguments, ModelArguments, RecipeArguments, RunArguments, FineTuningArguments)
+        *from_keywords(
+            given | training_arguments,
+            ModelArguments,
+            RecipeArguments,
+            RunArguments,
+            OpenSetArguments,
+            FineTuningArguments,
+        )
     )
 
 
 def run(
-    model_args: ModelArguments, recipe_args: RecipeArguments, run_args: RunArguments, args: FineTuningArguments
-) -> FineTuned | None:
+    model_args: ModelArguments,
+    recipe_args: RecipeArguments,
+    run_args: RunArguments,
+    open_set_args: OpenSetArguments,
+    args: FineTuningArguments,
+) -> Evaluated | None:
     """Load, train, evaluate, write: see `finetune`; called by all processes, of which the first returns the results."""
     progress.require_reporters(args.report_to)
     training.require_optimizer(args)
@@ -82,7 +82,7 @@ def run(
     job = _job(model_args, recipe_args, args, class_names, fingerprint)
 
     model_dir = Path(args.output_dir)
-    own = vars(model_args) | vars(job.recipe) | vars(run_args)
+    own = vars(model_args) | vars(job.recipe) | vars(run_args) | vars(open_set_args)
     own |= {"model_name_or_path": job.base_model, "dry_run": False}  # A dry run is of the same run.
     record = folder.describe_run(own, args, fingerprint=fingerprint)
     with interruption.watched() as request:
@@ -100,10 +100,16 @@ def run(
             outcomes = runs.train_all(planned, job, args, plan, work_dir, request)
             if args.process_index:
                 return None
-            sections = _evaluate(work_dir, planned, outcomes)
+            calibrated = calibrate.finish(
+                work_dir, dataset, open_set_args, before=outcomes[runs.MODEL].logits["validation"],
+                cache_dir=job.cache_dir, batch_size=args.per_device_eval_batch_size,
+                n_workers=args.dataloader_num_workers, device=args.device,
+                trust_remote_code=model_args.trust_remote_code,
+            )  # fmt: skip
+            sections = _evaluate(work_dir, planned, outcomes, calibrated)
             results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))
             model_page.write(work_dir)
-    return FineTuned(model_dir, sections, measure.table(sections))
+    return Evaluated(model_dir, sections, measure.table(sections))
 
 
 def _job(
@@ -133,7 +139,9 @@ def _job(
     )
 
 
-def _evaluate(work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.Outcome]) -> dict[str, Any]:
+def _evaluate(
+    work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.Outcome], calibrated: calibrate.Calibrated
+) -> dict[str, Any]:
     """Write predictions.csv and the figures, and return the sections of results.json."""
     main, model = planned[0], outcomes[runs.MODEL]
     seeds = {str(one.seed): outcomes[one.name].logits["test"] for one in planned if one.kind != runs.FOLD}
@@ -147,12 +155,13 @@ def _evaluate(work_dir: Path, planned: list[runs.Run], outcomes: dict[str, runs.
     sections = measure.record(
         work_dir,
         main.splits,
-        model.logits,
+        calibrated.logits,
         seed=main.seed,
         probe_logits=model.probe_logits.get("test"),
         seeds=seeds if len(seeds) > 1 else None,
         folds=folds,
+        decided=calibrated.decided,
     )
-    sections |= {"training": model.training, "history": model.history}
+    sections |= {"training": model.training, "history": model.history} | calibrated.sections
     plots.draw_figures(work_dir, sections)
     return sections

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,10 @@ _MIN_TEXTURED_BLOCKS = 10
 _OVERLAP_PX = _COMPARE_PX + 6  # Aligned by features, the squares may be a few pixels off.
 _MIN_TEXTURE = 3.0  # Grey levels, less what is alike along rows or columns: the edges of frames and bars tell nothing.
 _MIN_OVERLAP = 0.5  # Of the smaller of two aligned images.
+_N_CLOSE_FEATURES = 256  # Compared where those that proposed a pair leave it open,
+_CLOSE_DETAIL = 1.5  # at so many times their resolution.
+_MIN_CLOSE_FEATURES = 24  # That must agree, and
+_MIN_CLOSE_SHARE = 0.2  # of the textured blocks: two screenshots of one phone agree in 18 and in a quarter.
 # Share of the textured blocks that must agree where so many features do.
 _NEEDED_SHARES = ((20, 0.05), (10, 0.15), (7, 0.4), (0, 0.5))
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
@@ -57,16 +62,21 @@ class Relations:
     n_crowded_hashes: int
 
 
-def relate(scans: list[Scan], staging_dir: Path, *, n_processes: int) -> Relations:
+def relate(
+    scans: list[Scan], staging_dir: Path, *, n_processes: int, between: Sequence[str] | None = None
+) -> Relations:
     """Find images that are the same or share a template.
 
     Args:
         scans: usable images.
         staging_dir: where their stored files are.
         n_processes: how many processes compare.
+        between: a name for each image; images of one name are compared only if their pixels are equal.
     """
     same = _equal_pixels(scans)
     proposed, n_crowded = _proposed(scans)
+    if between is not None:
+        proposed = [(a, b, alignment) for a, b, alignment in proposed if between[a] != between[b]]
     candidates = [(scans[a].stored, scans[b].stored, alignment) for a, b, alignment in proposed]
     compare_two = functools.partial(compare_files, staging_dir=staging_dir)
     verdicts = list(
@@ -124,6 +134,12 @@ class Square:
     image: Image.Image
     size: tuple[int, int]
 
+    @functools.cached_property
+    def features(self) -> np.ndarray:
+        """More local features than are searched for."""
+        found = keypoints.describe(self.image, size=self.size, n_features=_N_CLOSE_FEATURES, detail=_CLOSE_DETAIL)
+        return np.frombuffer(found, dtype=keypoints.FEATURE)
+
 
 def squared(image: Image.Image, size: tuple[int, int] | None = None) -> Square:
     """`image` as `compare` takes it; `size` is given where a decoder has reduced it already."""
@@ -153,7 +169,7 @@ def compare(first: Square, second: Square, alignment: Alignment | None = None) -
     whole = _aligned(first.image, second.image)
     if _is_same(*whole):
         return SAME
-    if alignment is not None and _overlap_share(first, second, alignment) >= _needed_share(alignment):
+    if alignment is not None and _share_much(first, second, alignment):
         return TEMPLATE
     boxes = [hashes.content_box(square.image.convert("L")) for square in (first, second)]
     if boxes != [hashes.WHOLE, hashes.WHOLE]:
@@ -169,8 +185,18 @@ def _without_lines(blocks: np.ndarray) -> np.ndarray:
     return blocks - blocks.mean(axis=1, keepdims=True) - blocks.mean(axis=2, keepdims=True) + overall
 
 
-def _needed_share(alignment: Alignment) -> float:
-    return next(share for least, share in _NEEDED_SHARES if alignment.n_features >= least)
+def _share_much(first: Square, second: Square, alignment: Alignment) -> bool:
+    """Whether enough blocks agree where the images overlap; the more features agree, the fewer are enough."""
+    share = _overlap_share(first, second, alignment)
+    if share >= _needed_share(alignment.n_features):
+        return True
+    if share < _MIN_CLOSE_SHARE:
+        return False
+    return proposals.n_agreeing(first.features, second.features, alignment) >= _MIN_CLOSE_FEATURES
+
+
+def _needed_share(n_features: int) -> float:
+    return next(share for least, share in _NEEDED_SHARES if n_features >= least)
 
 
 def _overlap_share(first: Square, second: Square, alignment: Alignment) -> float:

@@ -25,11 +25,19 @@ _GRID = 4  # Features are taken from 4x4 cells in turn, so that a caption can't 
 _CONTRAST = 0.015
 
 
-def describe(image: Image.Image) -> bytes:
+def describe(
+    image: Image.Image, *, size: tuple[int, int] | None = None, n_features: int = N_FEATURES, detail: float = 1.0
+) -> bytes:
     """The local features of an RGB image, strongest first within each part of the image.
 
+    Args:
+        image: an RGB image.
+        size: its true width and height, where `image` is stretched.
+        n_features: how many at most.
+        detail: pixels that are looked at per pixel of the working copy, by which places and sizes are counted anyway.
+
     Returns:
-        0 to `N_FEATURES` records of `FEATURE`: x and y in 1/`PLACE_STEPS` pixels of the working copy, size in
+        0 to `n_features` records of `FEATURE`: x and y in 1/`PLACE_STEPS` pixels of the working copy, size in
         1/`SIZE_STEPS` octaves.
 
     Source: Lowe, Distinctive Image Features from Scale-Invariant Keypoints, 2004 (SIFT, as in OpenCV, upright), less
@@ -37,8 +45,9 @@ def describe(image: Image.Image) -> bytes:
     Zisserman, Three things everyone should know, 2012). A mirrored spot has the same low 36 bits and the opposite of
     the others.
     """
-    grey = _working_copy(image)
-    found = _spread(_distinct(_detector().detect(grey)), grey.shape)
+    width, height = working_size(size or image.size)
+    grey = _grey(image, (round(detail * width), round(detail * height)))
+    found = _spread(_distinct(_detector().detect(grey)), grey.shape)[:n_features]
     if not found:
         return b""
     for point in found:
@@ -46,9 +55,9 @@ def describe(image: Image.Image) -> bytes:
     found, descriptors = _detector().compute(grey, found)
     features = np.zeros(len(found), dtype=FEATURE)
     features["code"] = _codes(descriptors)
-    places = np.array([point.pt for point in found])
+    places = np.array([point.pt for point in found]) / detail
     features["x"], features["y"] = np.clip(np.rint(PLACE_STEPS * places), 0, np.iinfo("<u2").max).T
-    sizes = np.array([point.size for point in found])
+    sizes = np.array([point.size for point in found]) / detail
     features["size"] = np.clip(np.rint(SIZE_STEPS * np.log2(np.maximum(sizes, 1.0))), 0, 255)
     return features.tobytes()
 
@@ -59,9 +68,8 @@ def _detector() -> cv2.SIFT:
     return cv2.SIFT_create(contrastThreshold=_CONTRAST)
 
 
-def _working_copy(image: Image.Image) -> np.ndarray:
-    """[H, W] grey levels at about `_WORK_AREA_PX` pixels."""
-    size = working_size(image.size)
+def _grey(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """[H, W] grey levels."""
     resample = Image.Resampling.BOX if image.width > 2 * size[0] else Image.Resampling.BILINEAR
     return np.asarray(image.convert("L").resize(size, resample))
 
@@ -81,14 +89,14 @@ def _distinct(points: list[cv2.KeyPoint]) -> list[cv2.KeyPoint]:
 
 
 def _spread(points: list[cv2.KeyPoint], shape: tuple[int, int]) -> list[cv2.KeyPoint]:
-    """The first `N_FEATURES` points, taking the cells of a grid in turn."""
+    """The points in the order in which the cells of a grid take turns."""
     n_in_cell: dict[tuple[int, int], int] = {}
     turns = []
     for point in points:
         cell = (int(_GRID * point.pt[0] / shape[1]), int(_GRID * point.pt[1] / shape[0]))
         n_in_cell[cell] = n_in_cell.get(cell, 0) + 1
         turns.append(n_in_cell[cell])
-    return [points[place] for place in np.argsort(turns, kind="stable")[:N_FEATURES]]
+    return [points[place] for place in np.argsort(turns, kind="stable")]
 
 
 def _codes(descriptors: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def _read(root: Path) -> Layout:
     found: list[SourceFile] = []
     for split, parent in splits or [("", base)]:
         for class_dir in _folders(parent):
-            found.extend(_files_below(class_dir, root, split))
+            found.extend(files_below(class_dir, root, split))
     by_class: dict[str, int] = defaultdict(int)
     for file in found:
         by_class[file.class_name] += 1
@@ -131,21 +131,30 @@ def _require_classes(root: Path, base: Path, splits: list[tuple[str, Path]], by_
         )
     if empty := [name for name in names if not by_class.get(name)]:
         raise UserError(f"The class folders {empty} in {root} hold no files. Fill or remove them.")
-    _require_distinct(names)
+    require_distinct(names)
     for name in names:
-        if word := _SPLIT_WORD.search(name):
-            raise UserError(
-                f"The class folder {name!r} can't keep its name: load_dataset would take it for the split "
-                f"{SPLIT_FOLDERS[word[1]]!r} and mix up the rows. Rename it, for example to {_capitalized(name)!r}."
-            )
-        if _UNLOADABLE.search(name):
-            raise UserError(
-                f"The class folder {name!r} can't keep its name: load_dataset would not find its images. Rename it "
-                "without two underscores at its start, and without ::, \\, $ and control characters."
-            )
+        require_usable_name(name)
 
 
-def _require_distinct(names: list[str]) -> None:
+def require_usable_name(name: str) -> None:
+    """Check that `load_dataset` will read the images of a class folder called `name`.
+
+    Raises:
+        UserError: it would not.
+    """
+    if word := _SPLIT_WORD.search(name):
+        raise UserError(
+            f"The class folder {name!r} can't keep its name: load_dataset would take it for the split "
+            f"{SPLIT_FOLDERS[word[1]]!r} and mix up the rows. Rename it, for example to {_capitalized(name)!r}."
+        )
+    if _UNLOADABLE.search(name):
+        raise UserError(
+            f"The class folder {name!r} can't keep its name: load_dataset would not find its images. Rename it "
+            "without two underscores at its start, and without ::, \\, $ and control characters."
+        )
+
+
+def require_distinct(names: list[str]) -> None:
     """Refuse classes that a person, macOS or Windows would take for one."""
     alike: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -313,7 +322,8 @@ def _mixed_up(base: Path, divided: list[Path], others: list[Path]) -> str:
     return f"{base} is divided into {names}{also}. To use it: {'; '.join(advice)}."
 
 
-def _files_below(class_dir: Path, root: Path, split: str) -> Iterator[SourceFile]:
+def files_below(class_dir: Path, root: Path, split: str) -> Iterator[SourceFile]:
+    """The files in `class_dir` and below, named by their paths within `root`."""
     real_root = root.resolve()
     for folder, sub_folders, names in os.walk(class_dir, onerror=_raise):
         sub_folders[:] = sorted(name for name in sub_folders if not _is_passed_over(name))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,14 @@ class Settings:
         return {"train": train, "validation": self.validation_fraction, "test": self.test_fraction}
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """The prepared dataset that another one extends: its classes in their order, and rows of what it left out."""
+
+    class_names: list[str]
+    left_out: list[manifest.Row]
+
+
 def prepare(
     source: Source,
     output_dir: Path,
@@ -91,9 +100,7 @@ def prepare(
     Raises:
         UserError: the source or the settings don't give a dataset.
     """
-    n_processes = n_processes or cores.n_cores()
-    build_dir = files.partial_of(output_dir)
-    for folder in (output_dir, build_dir):  # Both are replaced.
+    for folder in (output_dir, files.partial_of(output_dir)):  # Both are replaced.
         imagefolder.require_apart(source.root, folder)
     found = layout.read(source.root)
     metadata_csv.join(found.around, found.files)
@@ -102,6 +109,42 @@ def prepare(
             file.split = ""
     layout.require_classes_in_splits(found.files)
     orders = corrections.read(corrections_path) if corrections_path else []
+    return prepare_layout(
+        found,
+        source.description,
+        output_dir,
+        settings,
+        orders=orders,
+        n_processes=n_processes,
+        overwrite=overwrite,
+    )
+
+
+def prepare_layout(
+    found: Layout,
+    description: str,
+    output_dir: Path,
+    settings: Settings,
+    *,
+    orders: Sequence[corrections.Correction] = (),
+    earlier: Earlier | None = None,
+    n_processes: int | None = None,
+    overwrite: bool = False,
+) -> dict:
+    """Make the dataset folder from files that are known already, see `prepare_source`.
+
+    Args:
+        found: the files.
+        description: what they were made from.
+        output_dir: dataset folder to be.
+        settings: what decides the result.
+        orders: corrections.
+        earlier: the prepared dataset that this one extends.
+        n_processes: processes that decode, one per core by default.
+        overwrite: replace whatever lies at `output_dir`.
+    """
+    n_processes = n_processes or cores.n_cores()
+    build_dir = files.partial_of(output_dir)
     parameters = dataclasses.asdict(settings) | {
         "version": _VERSION,
         "corrections": [dataclasses.astuple(o) for o in orders],
@@ -119,7 +162,7 @@ def prepare(
     build_dir.mkdir(parents=True)
     try:
         with files.explained_disk_errors(output_dir):
-            prep = _build(build_dir, source, found, settings, orders, parameters, n_processes)
+            prep = _build(build_dir, description, found, settings, orders, parameters, n_processes, earlier)
             files.publish(build_dir, output_dir)
     finally:
         shutil.rmtree(build_dir, ignore_errors=True)
@@ -134,12 +177,13 @@ def _needed_bytes(found: list[SourceFile], max_side: int) -> int:
 
 def _build(
     build_dir: Path,
-    source: Source,
+    description: str,
     layout_found: Layout,
     settings: Settings,
-    orders: list[corrections.Correction],
+    orders: Sequence[corrections.Correction],
     parameters: dict,
     n_processes: int,
+    earlier: Earlier | None,
 ) -> dict:
     staging_dir = build_dir / imagefolder.STAGING
     found = layout_found.files
@@ -159,7 +203,7 @@ def _build(
     rows = imagefolder.rows_of(found, scans, usable, decisions, keys)
     imagefolder.place(rows, scans, split_of, fold_of)
     conflicting = [[rows[usable[p]] for p in members] for members in conflicts.conflicts_among(decisions)]
-    all_rows = rows + imagefolder.stray_rows(layout_found.stray)
+    all_rows = rows + imagefolder.stray_rows(layout_found.stray) + (earlier.left_out if earlier else [])
     prep = summary.summarize(
         all_rows,
         usable,
@@ -169,7 +213,8 @@ def _build(
         split_made_by=made_by,
         settings=dataclasses.asdict(settings) | {"n_corrections": len(orders)},
         fingerprint=imagefolder.fingerprint(layout_found, [scan.sha256 for scan in scans], parameters),
-        source=source.description,
+        source=description,
+        class_names=earlier.class_names if earlier else (),
     )
     stored = {scan.name: scan.stored for scan in scans if scan.stored}
     picture = contact_sheet.draw(all_rows, conflicting, staging_dir, stored)
@@ -199,7 +244,9 @@ def _split(
         made_by = dict.fromkeys(manifest.SPLITS, own)
     else:
         made_by = {split: own if split in open_splits else "source" for split in manifest.SPLITS}
-    if fixed and open_splits:  # What the source lacks is taken out of its train.
+    if fixed and any(not file.split for file in found):  # Images that extend a dataset: they go to all splits.
+        open_splits = list(manifest.SPLITS)
+    elif fixed and open_splits:  # What the source lacks is taken out of its train.
         fixed = {key: split for key, split in fixed.items() if split != "train"}
         open_splits = ["train", *(split for split in open_splits if split != "train")]
     fixed |= conflicts.train_only_groups(decisions, keys)

@@ -19,6 +19,7 @@ _PAIRS_AT_ONCE = 1024
 _MIN_CONSISTENT = 3  # Features of one image that lie as in the other.
 _SIZE_TOLERANCE = 0.45  # Octaves.
 _PLACE_TOLERANCE_PX = 8.0
+_CLOSE_PX = 4.0  # From where an alignment puts a feature.
 _MIN_SPREAD_PX = 6.0  # Features that are all in one spot tell no scale.
 
 
@@ -177,3 +178,18 @@ def _agreed(
         return None
     scale = float(((place - centre) * (target - target_centre)).sum() / spread)
     return (scale, target_centre - scale * centre, n) if scale > 0 else None
+
+
+def n_agreeing(first: np.ndarray, second: np.ndarray, alignment: Alignment) -> int:
+    """Number of features of two images, given as `keypoints.FEATURE` records, that look alike and lie as aligned."""
+    distance = code_distance(first["code"][:, None], second["code"][None, :])[int(alignment.is_mirrored)]
+    sign = -1.0 if alignment.is_mirrored else 1.0
+    x = alignment.scale * sign * first["x"] / keypoints.PLACE_STEPS + alignment.shift_x
+    y = alignment.scale * first["y"] / keypoints.PLACE_STEPS + alignment.shift_y
+    away_x = np.abs(x[:, None] - second["x"][None, :] / keypoints.PLACE_STEPS)
+    away_y = np.abs(y[:, None] - second["y"][None, :] / keypoints.PLACE_STEPS)
+    sizes = first["size"] / keypoints.SIZE_STEPS + np.log2(alignment.scale)
+    octaves = np.abs(sizes[:, None] - second["size"][None, :] / keypoints.SIZE_STEPS)
+    tolerance = _CLOSE_PX * max(1.0, alignment.scale)
+    agrees = (distance <= _MAX_CODE_DISTANCE) & (np.maximum(away_x, away_y) <= tolerance) & (octaves <= _SIZE_TOLERANCE)
+    return int(min(agrees.any(axis=1).sum(), agrees.any(axis=0).sum()))

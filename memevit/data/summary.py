@@ -27,6 +27,7 @@ def summarize(
     settings: dict,
     fingerprint: str,
     source: str,
+    class_names: Sequence[str] = (),
 ) -> dict:
     """The content of prep.json.
 
@@ -40,6 +41,7 @@ def summarize(
         settings: the arguments that decide the result.
         fingerprint: of source and settings.
         source: what kind of source it was.
+        class_names: of a dataset that this one extends; they keep their places.
     """
     pairs = [(rows[usable[a]], rows[usable[b]]) for a, b in relations.pairs]
     kept_pairs = [pair for pair in pairs if all(row.status == manifest.KEPT for row in pair)]
@@ -55,7 +57,7 @@ def summarize(
         "n_by_status": {status: sum(row.status == status for row in rows) for status in _STATUSES},
         "split_made_by": split_made_by,
         "n_by_split": {split: by_split[split] for split in manifest.SPLITS},
-        "classes": _by_class(rows),
+        "classes": _by_class(rows, class_names),
         "rejected": dict(sorted(rejected.items())),
         "near_duplicates": {
             "n_pairs_compared": relations.n_pairs_compared,
@@ -74,12 +76,14 @@ def summarize(
     }
 
 
-def _by_class(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+def _by_class(rows: Sequence[Row], first: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Counts by class: those in `first` in their order, then the others sorted by name."""
     counts: Counter[tuple[str, str]] = Counter()
     for row in rows:
         counts.update([(row.class_name, "found"), (row.class_name, row.status), (row.class_name, row.split)])
     columns = ("found", *_STATUSES, *manifest.SPLITS)
-    names = sorted({row.class_name for row in rows if row.class_name})
+    found = {row.class_name for row in rows if row.class_name}
+    names = [*first, *sorted(found - set(first))]
     return {name: {column: counts[name, column] for column in columns} for name in names}
 
 

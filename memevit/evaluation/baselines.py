@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -24,7 +25,12 @@ def colour_histogram(path: Path) -> np.ndarray:
 
     The square root makes distances those of Hellinger, so that a large plain background does not drown the rest.
     """
-    image = pixels.load_image(path)
+    return histogram_of(pixels.load_image(path))
+
+
+def histogram_of(image: Image.Image) -> np.ndarray:
+    """The same of an RGB image."""
+    image = image.copy()
     image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     bins = np.asarray(image, dtype=np.int64).reshape(-1, 3) * N_BINS // 256
     codes = (bins[:, 0] * N_BINS + bins[:, 1]) * N_BINS + bins[:, 2]

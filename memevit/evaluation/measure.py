@@ -21,6 +21,10 @@ FOLD_MODELS = "models of the folds"
 OUT_OF_FOLD = "out_of_fold"  # In predictions.csv: by a model that was not trained on the image.
 
 
+# Known score of each image of a split, and whether it is accepted.
+Decided = tuple[Sequence[float], Sequence[bool]]
+
+
 @dataclass(frozen=True)
 class Fold:
     """One fold: its splits, and [n, C] logits on its test images of the model and of the linear probe, if any."""
@@ -39,6 +43,7 @@ def record(
     probe_logits: np.ndarray | None = None,
     seeds: Mapping[str, np.ndarray] | None = None,
     folds: Mapping[str, Fold] | None = None,
+    decided: Mapping[str, Decided] | None = None,
 ) -> dict[str, Any]:
     """Write predictions.csv and return what it comes to, with baselines, as sections of results.json.
 
@@ -50,11 +55,12 @@ def record(
         probe_logits: [n_test, C] of a linear probe of the same backbone.
         seeds: [n_test, C] logits on the test split by seed, the model's own included.
         folds: of the cross-validation, by name.
+        decided: whether the images of a split are known, by split.
     """
     names = splits["train"].features["label"].names
     options = {"n_classes": len(names), "seed": seed}
     histograms: dict[Path, np.ndarray] = {}
-    own = _predictions({name: (splits[name], found) for name, found in logits.items()})
+    own = _predictions({name: (splits[name], found) for name, found in logits.items()}, decided)
     sections = model_sections(own, seed=seed)
     test = np.asarray(splits["test"]["label"][:])
     others = baseline_predictions(splits["train"], splits["test"], seed=seed, histograms=histograms)
@@ -84,7 +90,10 @@ def record(
     return sections
 
 
-def _predictions(parts: "Mapping[str, tuple[datasets.Dataset, np.ndarray]]") -> Predictions:
+def _predictions(
+    parts: "Mapping[str, tuple[datasets.Dataset, np.ndarray]]", decided: Mapping[str, Decided] | None = None
+) -> Predictions:
+    decided = decided or {}
     return concatenate(
         [
             Predictions(
@@ -93,6 +102,8 @@ def _predictions(parts: "Mapping[str, tuple[datasets.Dataset, np.ndarray]]") -> 
                 splits=[name] * len(split),
                 labels=np.asarray(split["label"][:], dtype=np.int64),
                 probabilities=softmax(logits),
+                known_scores=decided.get(name, ((), ()))[0],
+                accepted=decided.get(name, ((), ()))[1],
             )
             for name, (split, logits) in parts.items()
         ]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from memevit import escape, files
-from memevit.results import CONFUSION_FILE, CURVES_FILE
+from memevit.evaluation import known_scores
+from memevit.results import CONFUSION_FILE, CURVES_FILE, KNOWN_SCORES_FILE
 
 MAX_LABELLED_CLASSES = 40
 MAX_NUMBERED_CLASSES = 15
@@ -22,6 +23,8 @@ def figures(found: Mapping[str, Any]) -> dict[str, bytes]:
         drawn[CURVES_FILE] = curves_png(history, best_step=(found.get("training") or {}).get("best_step"))
     if confusion := found.get("confusion_matrix"):
         drawn[CONFUSION_FILE] = confusion_png(confusion)
+    if histogram := (found.get("open_set") or {}).get("histogram"):
+        drawn[KNOWN_SCORES_FILE] = known_scores.histogram_png(histogram)
     return drawn
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Predictions:
     """Probabilities for the images of some splits.
 
     `probabilities` is [n, C] with rows that sum to 1, `labels` [n] true class ids, `splits` and `paths` have n entries.
+    `known_scores` and `accepted` have n entries too, None where it was not decided whether the image is known.
     """
 
     class_names: list[str]
@@ -27,6 +29,13 @@ class Predictions:
     splits: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
+    known_scores: Sequence[float | None] = ()
+    accepted: Sequence[bool | None] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("known_scores", "accepted"):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, [None] * len(self.paths))
 
     @property
     def predicted(self) -> np.ndarray:
@@ -52,21 +61,25 @@ def concatenate(parts: list[Predictions]) -> Predictions:
         splits=[split for part in parts for split in part.splits],
         labels=np.concatenate([part.labels for part in parts]),
         probabilities=np.concatenate([part.probabilities for part in parts]),
+        known_scores=[score for part in parts for score in part.known_scores],
+        accepted=[accepted for part in parts for accepted in part.accepted],
     )
 
 
 def write(model_dir: Path, predictions: Predictions) -> None:
-    """Write predictions.csv: file, split, true class, predicted class, confidence and a probability per class."""
+    """Write predictions.csv: a row per image with its true and predicted class, whether it is known, probabilities."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    header = ["file", "split", "class_name", "predicted", "confidence"]
+    header = ["file", "split", "class_name", "predicted", "confidence", "known_score", "accepted"]
     writer.writerow(header + [_PROBABILITY + name for name in predictions.class_names])
     names = predictions.class_names
     for row, (path, split) in enumerate(zip(predictions.paths, predictions.splits, strict=True)):
         own = predictions.probabilities[row]
         chosen = int(own.argmax())
         shares = [f"{share:.6f}" for share in own]
-        writer.writerow([path, split, names[predictions.labels[row]], names[chosen], shares[chosen], *shares])
+        score, accepted = predictions.known_scores[row], predictions.accepted[row]
+        decided = ["", ""] if score is None else [f"{score:.6f}", bool(accepted)]
+        writer.writerow([path, split, names[predictions.labels[row]], names[chosen], shares[chosen], *decided, *shares])
     files.write_text(model_dir / PREDICTIONS_FILE, text.getvalue())
 
 
@@ -90,4 +103,6 @@ def read(model_dir: Path) -> Predictions:
         splits=[row["split"] for row in rows],
         labels=np.array([names.index(row["class_name"]) for row in rows], dtype=np.int64),
         probabilities=np.array([[float(row[column]) for column in columns] for row in rows]).reshape(-1, len(names)),
+        known_scores=[float(row["known_score"]) if row.get("known_score") else None for row in rows],
+        accepted=[row["accepted"] == "True" if row.get("accepted") else None for row in rows],
     )

@@ -15,6 +15,7 @@ from memevit import files, results
 from memevit.errors import UserError
 from memevit.hub import leak_scan, model_page, retry
 from memevit.hub.remote import Hub, Published, Repository
+from memevit.portable import open_set
 from memevit.results import CARD_FILE
 
 logger = logging.getLogger(__name__)
@@ -28,25 +29,37 @@ _MAX_LISTED = 5
 
 
 class Classified(Protocol):
-    """What a classifier says about a file: `probabilities` [C], or None."""
+    """What a classifier says about a file: `probabilities` [C], or None, and whether the image is known."""
 
     path: Path
     probabilities: np.ndarray | None
+    accepted: bool | None
+    known_score: float | None
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the local model says: `paths` of images, `class_names`, and `probabilities` [n, C] in their order."""
+    """What the local model says: `paths` of images, `class_names`, and `probabilities` [n, C] in their order.
+
+    `known_scores` and `accepted` are [n], None if the model does not tell unknown images.
+    """
 
     paths: list[Path]
     class_names: list[str]
     probabilities: np.ndarray
+    known_scores: np.ndarray | None = None
+    accepted: np.ndarray | None = None
 
     @classmethod
     def of(cls, class_names: list[str], found: Sequence[Classified]) -> "Reference":
         """From what a classifier says about files; those that it can't read are left out."""
         known = [one for one in found if one.probabilities is not None]
-        return cls([one.path for one in known], class_names, np.asarray([one.probabilities for one in known]))
+        decided = {}
+        if known and known[0].accepted is not None:
+            decided["known_scores"] = np.array([one.known_score for one in known])
+            decided["accepted"] = np.array([one.accepted for one in known], dtype=bool)
+        probabilities = np.asarray([one.probabilities for one in known])
+        return cls([one.path for one in known], class_names, probabilities, **decided)
 
 
 def check(folder: Path, reference: Reference, *, images: Mapping[str, str] | None = None) -> None:
@@ -64,7 +77,7 @@ def check(folder: Path, reference: Reference, *, images: Mapping[str, str] | Non
     found += _config_faults(folder)
     found += _card_faults((folder / CARD_FILE).read_text(encoding="utf-8"))
     refuse(found, folder.name)
-    problem = difference(str(folder), reference)
+    problem = difference(str(folder), reference) or open_set_difference(str(folder), folder, reference)
     refuse([problem] if problem else [], folder.name)
 
 
@@ -177,6 +190,42 @@ def difference(model: str, reference: Reference, **options: Any) -> str:
     return ""
 
 
+def open_set_difference(model: str, statistics: Path, reference: Reference, **options: Any) -> str:
+    """What the published pipeline that answers `unknown` says otherwise than the local model; "" when they agree.
+
+    Args:
+        model: a folder or a name on the Hub.
+        statistics: folder with the statistics of `model`.
+        reference: what the local model says.
+        options: for `pipeline`: revision, token, model_kwargs.
+
+    Raises:
+        UserError: it can't be loaded at all.
+    """
+    if reference.known_scores is None:
+        return ""
+    from transformers import pipeline
+
+    try:
+        classifier = pipeline(
+            open_set.PIPELINE_TASK, model=model, device="cpu", trust_remote_code=True, statistics=str(statistics),
+            **options,
+        )  # fmt: skip
+        answers = classifier([str(path) for path in reference.paths])
+    except Exception as error:  # Transformers raises anything, from OSError to KeyError.
+        raise UserError(f"pipeline({open_set.PIPELINE_TASK!r}) can't use {Path(model).name}: {error}") from error
+    own = np.array([one["known_score"] for one in answers])
+    scale = np.maximum(np.abs(reference.known_scores), 1.0)
+    largest = float((np.abs(own - reference.known_scores) / scale).max())
+    if not largest <= TOLERANCE:
+        return f"loaded back it gives other known scores than the local model, by up to {largest:.2g}"
+    thresholds = np.array([one["threshold"] for one in answers])
+    is_clear = np.abs(own - thresholds) > TOLERANCE * scale
+    if (np.array([one["accepted"] for one in answers]) != reference.accepted)[is_clear].any():
+        return "loaded back it accepts other images than the local model"
+    return ""
+
+
 def some_of(paths: Sequence[Path], *, n: int = MAX_TEST_IMAGES) -> list[Path]:
     """`n` of `paths`, evenly spread, or all where there are fewer.
 
@@ -260,7 +309,8 @@ def load_back(
         ]
         problem = f"other bytes came back in {', '.join(damaged)}" if damaged else ""
         problem = problem or hub.patience.call(
-            f"loading {repo.repo_id} by its name", lambda: _difference(hub, repo, published, reference, cache_dir)
+            f"loading {repo.repo_id} by its name",
+            lambda: _difference(hub, repo, published, snapshot, reference, cache_dir),
         )
     if problem:
         raise UserError(
@@ -269,11 +319,15 @@ def load_back(
         )
 
 
-def _difference(hub: Hub, repo: Repository, published: Published, reference: Reference, cache_dir: str) -> str:
+def _difference(
+    hub: Hub, repo: Repository, published: Published, snapshot: Path, reference: Reference, cache_dir: str
+) -> str:
     """See `difference`; a connection that breaks comes out as it is, so that it can be tried again."""
     options = {"revision": published.commit, "token": hub.token, "model_kwargs": {"cache_dir": cache_dir}}
     try:
-        return difference(repo.repo_id, reference, **options)
+        return difference(repo.repo_id, reference, **options) or open_set_difference(
+            repo.repo_id, snapshot, reference, **options
+        )
     except UserError as error:
         cause = error.__cause__
         if cause is None or not retry.is_transient(cause):

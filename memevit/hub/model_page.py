@@ -20,12 +20,13 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from memevit import escape, files, results
+from memevit import escape, files, pixels, results
 from memevit.errors import UserError
 from memevit.hub import description as words
 from memevit.hub.dataset_page import without_folders
 from memevit.hub.description import Description
-from memevit.results import CARD_FILE, CONFUSION_FILE, CURVES_FILE
+from memevit.portable import open_set
+from memevit.results import CARD_FILE, CONFUSION_FILE, CURVES_FILE, KNOWN_SCORES_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ LATER_SECTIONS = {
     "failures": "Mistakes",
     "growth": "Classes added later",
 }
+# What a section must hold for its own template; with less it is a table of measurements.
+_OWN_SECTION = {"open_set": {"reject_label", "per_class", "sources"}}
 MAX_NAMED_CLASSES = 12  # In the first sentence.
 MAX_CLASSES_IN_INDEX = 50  # With their own entries in the model-index.
 MAX_SHOWN_ANSWERS = 3  # Of a sample output.
@@ -53,7 +56,10 @@ _COPIED = re.compile(
     rf"|{WEIGHTS.pattern}|model\.safetensors\.index\.json"
 )
 _REWRITTEN = (results.RESULTS_FILE, results.RUN_FILE)
-_RENDERED = (CARD_FILE, CONFUSION_FILE, CURVES_FILE)
+_RENDERED = (CARD_FILE, CONFUSION_FILE, CURVES_FILE, KNOWN_SCORES_FILE)
+# The pipeline that answers `unknown`, of models with statistics for it.
+_CODE = {path.name: path for path in (*(Path(open_set.__file__).with_name(name) for name in (
+    "pipeline.py", "open_set.py", "features.py")), Path(pixels.__file__))}  # fmt: skip
 _EXAMPLES_DIR = "examples"
 _EXAMPLE = re.compile(rf"{_EXAMPLES_DIR}/[\w.-]+")
 _MAX_NAMED = 5
@@ -67,7 +73,13 @@ _OPEN_LICENSES = (
 )
 _METRICS_ON_THE_HUB = {"accuracy", "f1", "precision", "recall"}
 _METRIC_TYPES = {"macro_f1": "f1"}  # Names in results.json to names at hf.co/metrics, where they differ.
-_METRIC_NAMES = {"balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
+_METRIC_NAMES = {
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "auroc_known_against_unknown": "AUROC, known against unknown images",
+    "false_rejection": "Known images called unknown",
+    "ece_15_equal_mass": "ECE, 15 bins of equal mass",
+}
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,7 @@ def is_ours(path_in_repo: str) -> bool:
         >>> is_ours("model-00002-of-00003.safetensors"), is_ours("LICENSE"), is_ours("examples/doom_1.jpg")
         (True, False, True)
     """
-    known = (*_REWRITTEN, *_RENDERED)
+    known = (*_REWRITTEN, *_RENDERED, *_CODE)
     return bool(_COPIED.fullmatch(path_in_repo) or _EXAMPLE.fullmatch(path_in_repo)) or path_in_repo in known
 
 
@@ -183,6 +195,8 @@ def assemble(
             shutil.copyfile(path, target_dir / path.name)
         elif path.name not in (*_REWRITTEN, *_RENDERED):
             left_out.append(path.name)
+    if has_open_set(model_dir):
+        _add_pipeline(target_dir)
     for name, content in (
         (results.RESULTS_FILE, results.read(model_dir)),
         (results.RUN_FILE, results.read_run(model_dir)),
@@ -198,6 +212,22 @@ def assemble(
     if left_out:
         more = f" and {len(left_out) - _MAX_NAMED} more" if len(left_out) > _MAX_NAMED else ""
         logger.info("Not part of a model page, left out: %s%s", ", ".join(left_out[:_MAX_NAMED]), more)
+
+
+def has_open_set(model_dir: Path) -> bool:
+    """Whether a model has the statistics by which it answers `unknown`."""
+    if not (model_dir / open_set.FILE).is_file():
+        return False
+    return bool(json.loads((model_dir / CONFIG_FILE).read_text(encoding="utf-8")).get(open_set.KEY))
+
+
+def _add_pipeline(target_dir: Path) -> None:
+    """Add the code of the pipeline that answers `unknown`, and its name in config.json."""
+    for name, path in _CODE.items():
+        shutil.copyfile(path, target_dir / name)
+    path = target_dir / CONFIG_FILE
+    config = json.loads(path.read_text(encoding="utf-8")) | {"custom_pipelines": open_set.CUSTOM_PIPELINES}
+    files.write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def known_images(figures: Mapping[str, bytes], examples: Sequence[Example]) -> dict[str, str]:
@@ -248,6 +278,7 @@ def render(
     front = _front_matter(found, name, description, links, license_id=license_id, examples=examples)
     scores = _scores(found.get("measurements") or [])
     environment = _environment()
+    drawn_known_scores = KNOWN_SCORES_FILE if (model_dir / KNOWN_SCORES_FILE).is_file() else None
     body = environment.get_template("model_card.md.j2").render(
         name=name,
         description=description,
@@ -269,7 +300,18 @@ def render(
         later=[
             text
             for key, title in LATER_SECTIONS.items()
-            if (text := _later_section(environment, key, title, found.get(key)))
+            if (
+                text := _later_section(
+                    environment,
+                    key,
+                    title,
+                    found.get(key),
+                    name=name,
+                    version=links.version,
+                    pipeline=bool(links.repo_id) and has_open_set(model_dir),
+                    known_scores_file=drawn_known_scores,
+                )
+            )
         ],
         **{key: found.get(key) or {} for key in ("training", "data", "per_class", "confusion_matrix", "seeds")},
     )
@@ -539,14 +581,15 @@ def _model_type(model_dir: Path) -> str:
         return ""
 
 
-def _later_section(environment: jinja2.Environment, key: str, title: str, section: Any) -> str:
-    """The section of one later piece of evidence; "" where there is nothing to say."""
+def _later_section(environment: jinja2.Environment, key: str, title: str, section: Any, **values: Any) -> str:
+    """The section of one later piece of evidence, whose template gets `values`; "" where there is nothing to say."""
     if not section:
         return ""
     template = f"sections/{key}.md.j2"
-    if not (_TEMPLATES_DIR / template).is_file():
+    if not (_TEMPLATES_DIR / template).is_file() or not _OWN_SECTION.get(key, set()) <= set(section):
         if not (isinstance(section, dict) and section.get("measurements")):
             return ""
         template = "sections/measurements.md.j2"
     own_title = section.get("title") if isinstance(section, dict) else None
-    return environment.get_template(template).render(section=section, title=own_title or title).strip()
+    values |= {"task": open_set.PIPELINE_TASK, "max_rows": MAX_CLASSES_IN_INDEX}
+    return environment.get_template(template).render(section=section, title=own_title or title, **values).strip()

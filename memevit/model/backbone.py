@@ -19,6 +19,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging as transformers_logging
 
+from memevit import checkpoint
 from memevit.errors import UserError
 from memevit.labels import label_maps
 from memevit.model import layers, lora, resolution, sharding
@@ -108,6 +109,39 @@ def load_for_training(
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(_explain(name_or_path, error)) from error
     return model, resolution.whole_square(image_processor, side)
+
+
+def load_trained(
+    name_or_path: str | Path, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Model and image processor of an image classification checkpoint.
+
+    Args:
+        name_or_path: a folder; or a Hub id, given as text.
+        trust_remote_code: run the code that comes with it.
+
+    Raises:
+        UserError: there is no trained model.
+    """
+    path, is_folder = Path(name_or_path), Path(name_or_path).exists() or isinstance(name_or_path, Path)
+    if is_folder and not (path / "config.json").is_file():
+        raise UserError(f"{path} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
+    if is_folder:
+        checkpoint.check(path)
+    options = {"local_files_only": is_folder, "trust_remote_code": trust_remote_code}
+    try:
+        with quiet():
+            model, found = AutoModelForImageClassification.from_pretrained(
+                name_or_path, output_loading_info=True, **options
+            )
+        image_processor = AutoImageProcessor.from_pretrained(name_or_path, **options)
+    except Exception as error:  # A damaged checkpoint can raise anything, from OSError to SafetensorError.
+        if not is_folder:
+            raise UserError(_explain(str(name_or_path), error)) from error
+        raise UserError(f"The model in {path} can't be loaded: {error}. Train again or restore the files.") from error
+    if f"{layers.head_name(model)}.weight" in found["missing_keys"]:
+        raise UserError(f"{path} holds a backbone without a head for classes. Train it with finetune_vit.py first.")
+    return model.eval(), image_processor
 
 
 def _set_classes(config: PreTrainedConfig, class_names: list[str]) -> None:

@@ -8,18 +8,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from memevit import checkpoint, decoding, frames
+from memevit import decoding, frames
 from memevit.errors import UserError
-from memevit.model import backbone, layers
+from memevit.model import backbone
 from memevit.model.forward import ForwardPass, Outputs, forward
 from memevit.model.processor import Processor
+from memevit.portable.open_set import OpenSet, StaleStatisticsError, probe_image
 
 _N_AHEAD = 1  # Batches that wait for the device while another one is on it.
 
@@ -32,11 +34,20 @@ def best_device() -> torch.device:
 
 @dataclass(frozen=True)
 class Classification:
-    """What the model says about one file: `probabilities` [C], or None and, as `problem`, why it can't be read."""
+    """What the model says about one file.
+
+    `probabilities` is [C], or None for a file that can't be read; `problem` says why then. `accepted` says whether the
+    image shows one of the classes, `known_score`, `p_value` and `reason` how that was decided (see
+    `memevit.portable.open_set.Decision`); all are None or empty if the model does not decide.
+    """
 
     path: Path
     probabilities: np.ndarray | None
     problem: str = ""
+    accepted: bool | None = None
+    known_score: float | None = None
+    p_value: float | None = None
+    reason: str = ""
 
 
 class Classifier:
@@ -45,13 +56,24 @@ class Classifier:
     Args:
         model: on its device.
         image_processor: of the model.
+        statistics: by which it tells images of none of the classes; None if it does not.
+
+    Raises:
+        StaleStatisticsError: the statistics are not of this model.
     """
 
-    def __init__(self, model: PreTrainedModel, image_processor: BaseImageProcessor) -> None:
+    def __init__(
+        self, model: PreTrainedModel, image_processor: BaseImageProcessor, statistics: OpenSet | None = None
+    ) -> None:
         self._model = model.eval()
         self._processor = Processor.of(image_processor)
-        self._run = ForwardPass(self._model, normalise=self._processor.normalise)
+        self.open_set = statistics
+        layers = statistics.layers if statistics else ()
+        self._run = ForwardPass(self._model, normalise=self._processor.normalise, layers=layers)
         self.class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
+        if statistics:
+            found = self.outputs([Image.fromarray(probe_image())], layers=layers)
+            statistics.require_current(found.logits, found.features, dtype=str(model.dtype).removeprefix("torch."))
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -59,37 +81,35 @@ class Classifier:
         return self._processor.size
 
     @classmethod
-    def load(cls, model_dir: str | Path, *, device: torch.device | None = None) -> "Classifier":
+    def load(
+        cls, model_dir: str | Path, *, device: torch.device | None = None, answers_unknown: bool = True
+    ) -> "Classifier":
         """Load a model folder.
 
         Args:
             model_dir: a folder that finetune_vit.py wrote, or any image classification checkpoint.
             device: where to compute; the accelerator of this machine, if it has one, when None.
+            answers_unknown: decide whether an image shows one of the classes, if the model has statistics for it.
 
         Raises:
-            UserError: `model_dir` holds no trained model.
+            UserError: `model_dir` holds no trained model, or its statistics are stale.
         """
-        path = Path(model_dir)
-        if not (path / "config.json").is_file():
-            raise UserError(f"{path} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
-        checkpoint.check(path)
+        model, image_processor = backbone.load_trained(Path(model_dir))
         try:
-            with backbone.quiet():
-                model, found = AutoModelForImageClassification.from_pretrained(
-                    path, local_files_only=True, output_loading_info=True
-                )
-            image_processor = AutoImageProcessor.from_pretrained(path, local_files_only=True)
-        except Exception as error:  # A damaged checkpoint can raise anything, from OSError to SafetensorError.
-            raise UserError(
-                f"The model in {path} can't be loaded: {error}. Train again or restore the files."
-            ) from error
-        if f"{layers.head_name(model)}.weight" in found["missing_keys"]:
-            raise UserError(f"{path} holds a backbone without a head for classes. Train it with finetune_vit.py first.")
-        return cls(model.to(device or best_device()), image_processor)
+            statistics = OpenSet.load(model_dir) if answers_unknown else None
+            return cls(model.to(device or best_device()), image_processor, statistics)
+        except StaleStatisticsError as error:
+            raise UserError(f"{model_dir} can't tell unknown images: {error} --no_unknown works without.") from error
 
     def probabilities(self, images: list[Image.Image]) -> np.ndarray:
         """[n, C] probabilities in float64 of RGB images."""
-        return self._launched([self._processor.render(image) for image in images]).cpu().numpy()
+        logits, _ = self._launched([self._processor.render(image) for image in images])
+        return _softmax(logits)
+
+    def classify_images(self, images: list[Image.Image]) -> list[Classification]:
+        """One result per RGB image, with an empty path."""
+        rows = self._rows(*self._launched([self._processor.render(image) for image in images]))
+        return [Classification(Path(), **row) for row in rows]
 
     def outputs(self, images: list[Image.Image], *, layers: Sequence[str] = ()) -> Outputs:
         """Logits and features of RGB images, see `memevit.model.forward`."""
@@ -139,20 +159,40 @@ class Classifier:
                 parts = [pixels[start : start + part] for start in range(0, len(pixels), part)]
                 waiting.append((batch, [pool.submit(self._launched, one) for one in parts]))
                 if len(waiting) > _N_AHEAD:
-                    yield from _results(*waiting.popleft())
+                    yield from self._results(*waiting.popleft())
             while waiting:
-                yield from _results(*waiting.popleft())
+                yield from self._results(*waiting.popleft())
 
-    @torch.inference_mode()
-    def _launched(self, pixels: list[np.ndarray]) -> torch.Tensor:
-        """[n, C] probabilities, on the device and perhaps not yet computed."""
+    def _launched(self, pixels: list[np.ndarray]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """[n, C] logits and [n, D] features by layer, on the device and perhaps not yet computed."""
         batch = torch.from_numpy(np.stack(pixels))
-        device = self._model.device
-        if device.type == "cuda":
+        if self._model.device.type == "cuda":
             batch = batch.pin_memory()
-        logits, _ = self._run(batch)
-        # Apple's accelerator has no float64.
-        return torch.softmax(logits if device.type == "mps" else logits.double(), dim=-1)
+        return self._run(batch)
+
+    def _rows(self, logits: torch.Tensor, features: dict[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
+        """For each image what a `Classification` holds."""
+        probabilities = _softmax(logits)
+        if self.open_set is None:
+            yield from ({"probabilities": own} for own in probabilities)
+            return
+        found = {layer: own.cpu().numpy() for layer, own in features.items()}
+        for own, decision in zip(probabilities, self.open_set.decide(logits.cpu().numpy(), found), strict=True):
+            names = ("accepted", "known_score", "p_value", "reason")
+            yield {"probabilities": own} | {name: getattr(decision, name) for name in names}
+
+    def _results(self, batch: list[tuple[Path, np.ndarray | str]], parts: list[Future]) -> Iterator[Classification]:
+        rows = (row for part in parts for row in self._rows(*part.result()))
+        for path, pixels in batch:
+            if isinstance(pixels, str):
+                yield Classification(path, None, pixels)
+            else:
+                yield Classification(path, **next(rows))
+
+
+def _softmax(logits: torch.Tensor) -> np.ndarray:
+    """[n, C] probabilities in float64; on the CPU, because Apple's accelerator has no float64."""
+    return torch.softmax(logits.cpu().double(), dim=-1).numpy()
 
 
 @contextlib.contextmanager
@@ -166,12 +206,3 @@ def _launchers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]
     n_parts = 2 if device.type == "cpu" and n_threads > 1 else 1
     with ThreadPoolExecutor(n_parts, "model", torch.set_num_threads, (n_threads // n_parts,)) as pool:
         yield pool, n_parts
-
-
-def _results(batch: list[tuple[Path, np.ndarray | str]], parts: list[Future]) -> Iterator[Classification]:
-    rows = (row for part in parts for row in part.result().double().cpu().numpy())
-    for path, pixels in batch:
-        if isinstance(pixels, str):
-            yield Classification(path, None, pixels)
-        else:
-            yield Classification(path, next(rows))

@@ -14,7 +14,6 @@ its patch tokens (2 x width); without a CLS token, as in Swin, ConvNeXt and SigL
 `default_blocks` gives the blocks at a quarter, half and three quarters of the depth.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +26,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from memevit.model import layers as network
-from memevit.model import precision
+from memevit.portable.features import FINAL, FeatureTap, block_names, exact
 
-FINAL = "final"
-_BLOCK = "block_"
+__all__ = ["FINAL", "ForwardPass", "Outputs", "default_blocks", "forward", "forward_dataset"]
+
 _DEPTHS = (0.25, 0.5, 0.75)
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
@@ -54,9 +52,9 @@ def default_blocks(model: PreTrainedModel) -> tuple[str, ...]:
         >>> default_blocks(ViTForImageClassification(ViTConfig(num_hidden_layers=12, **small)))
         ('block_3', 'block_6', 'block_9')
     """
-    n_blocks = len(network.block_names(model))
+    n_blocks = len(block_names(model))
     numbers = (max(1, round(depth * n_blocks)) for depth in _DEPTHS) if n_blocks else ()
-    return tuple(dict.fromkeys(f"{_BLOCK}{number}" for number in numbers))
+    return tuple(dict.fromkeys(f"block_{number}" for number in numbers))
 
 
 class ForwardPass:
@@ -76,28 +74,9 @@ class ForwardPass:
     ) -> None:
         self._model = model
         self._normalise = normalise
-        self._layers = tuple(layers)
-        self._recorded = threading.local()  # Two threads may share the model.
-        vision = getattr(model.config, "vision_config", model.config)
-        self._patch_size = getattr(vision, "patch_size", None)
-        blocks = network.block_names(model) if any(layer != FINAL for layer in layers) else []
-        self._hooks = [self._hook(layer, blocks) for layer in self._layers]
+        self._tap = FeatureTap(model, layers)
 
-    def _hook(self, layer: str, blocks: list[str]) -> Any:
-        if layer == FINAL:
-            head = network.head_of(self._model)
-            return head.register_forward_pre_hook(lambda _, inputs: self._record(FINAL, inputs[0]))
-        number = layer.removeprefix(_BLOCK)
-        if not (layer.startswith(_BLOCK) and number.isdecimal() and 1 <= int(number) <= len(blocks)):
-            raise ValueError(f"no layer {layer!r}; the model has {FINAL} and {_BLOCK}1 to {_BLOCK}{len(blocks)}")
-        block = self._model.get_submodule(blocks[int(number) - 1])
-        return block.register_forward_hook(lambda _module, _inputs, output: self._record(layer, output))
-
-    def _record(self, layer: str, output: torch.Tensor | tuple) -> None:
-        if (features := getattr(self._recorded, "features", None)) is not None:
-            features[layer] = output[0] if isinstance(output, tuple) else output
-
-    @precision.exact()
+    @exact()
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits [B, C] and features [B, D] by layer, float32 and on the device of the model, perhaps not yet computed.
@@ -107,49 +86,12 @@ class ForwardPass:
         """
         pixels = pixels.to(self._model.device, non_blocking=True)
         values = pixels if self._normalise is None else self._normalise(pixels)
-        self._recorded.features = {}
-        try:
-            logits = self._model(pixel_values=values.to(self._model.dtype)).logits.float()
-            recorded = self._recorded.features
-        finally:
-            self._recorded.features = None
-        n_patches = self._n_patches(values.shape[-2], values.shape[-1])
-        return logits, {
-            layer: (recorded[layer] if layer == FINAL else pooled(recorded[layer], n_patches)).float()
-            for layer in self._layers
-        }
-
-    def _n_patches(self, height: int, width: int) -> int | None:
-        if self._patch_size is None:
-            return None
-        size = self._patch_size
-        rows, columns = (size, size) if isinstance(size, int) else size
-        return (height // rows) * (width // columns)
+        logits = self._model(pixel_values=values.to(self._model.dtype)).logits.float()
+        return logits, self._tap.take()
 
     def close(self) -> None:
         """Remove the hooks from the model."""
-        for hook in self._hooks:
-            hook.remove()
-
-
-def pooled(hidden: torch.Tensor, n_patches: int | None) -> torch.Tensor:
-    """[B, D] features of the output of a block.
-
-    Args:
-        hidden: [B, tokens, width], or [B, width, H, W] of a convolutional network.
-        n_patches: patches of an image at the input; tokens beyond them come first and are no patches (CLS, and the
-            distillation token of DeiT or the registers of DINOv2, which are left out). None if unknown.
-
-    Example:
-        >>> tokens = torch.tensor([[[9.0], [1.0], [3.0]]])
-        >>> pooled(tokens, n_patches=2).tolist(), pooled(tokens[:, 1:], n_patches=2).tolist()
-        ([[9.0, 2.0]], [[2.0]])
-    """
-    if hidden.dim() == 4:
-        return hidden.mean(dim=(2, 3))
-    n_extra = 0 if n_patches is None else max(0, hidden.shape[1] - n_patches)
-    mean = hidden[:, n_extra:].mean(dim=1)
-    return torch.cat([hidden[:, 0], mean], dim=1) if n_extra else mean
+        self._tap.close()
 
 
 def forward(

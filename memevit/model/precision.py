@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import threading
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -70,38 +69,6 @@ def choose_attention(model: PreTrainedModel, precision: str, device: torch.devic
     """
     if precision == BF16 and device.type == "cpu":
         model.set_attn_implementation("eager")
-
-
-class _Exact(contextlib.ContextDecorator):
-    """See `exact`. Threads may be in it at the same time; the last one to leave restores the setting."""
-
-    _lock = threading.Lock()
-    _n_inside = 0
-    _before = ("none", "tf32")
-
-    def __enter__(self) -> None:
-        matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-        with _Exact._lock:
-            if not _Exact._n_inside:
-                _Exact._before = (matmul.fp32_precision, conv.fp32_precision)
-                matmul.fp32_precision = conv.fp32_precision = "ieee"
-            _Exact._n_inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with _Exact._lock:
-            _Exact._n_inside -= 1
-            if not _Exact._n_inside:
-                torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = _Exact._before
-
-
-def exact() -> contextlib.ContextDecorator:
-    """A context, or decorator, in which fp32 on an NVIDIA GPU means fp32.
-
-    By default torch rounds the inputs of convolutions to the 10 bits of TF32, and with `--torch_compile` Transformers
-    has it round those of all products. Rounding the patches alone moved a probability by up to 0.004 (ViT-Micro,
-    simulated on a CPU), so that the same model would answer differently on a GPU and on a CPU.
-    """
-    return _Exact()
 
 
 def agree_on_tf32() -> None:

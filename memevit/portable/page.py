@@ -16,7 +16,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+
 # The answer for a file: probabilities by class, or a sentence why it can't be read.
-Answer = Mapping[str, float] | str
+class Unknown(NamedTuple):
+    """An image of none of the classes: what it is called, why in words, and the probabilities by class all the same."""
+
+    label: str
+    reason: str
+    by_class: Mapping[str, float]
+
+
+Answer = Mapping[str, float] | Unknown | str
 Classify = Callable[[Path], tuple[Answer, Image.Image | None]]
 
 MAX_IMAGES = 30  # At once.
@@ -313,14 +322,20 @@ def _card(name: str, answer: Answer, image: Image.Image | None) -> str:
     if isinstance(answer, str):
         why = f'<div class="class">unreadable</div>{html.escape(answer)}'
         return f'<div class="answer">{shown}<div>{why}{file}</div></div>'
-    ordered = sorted(answer.items(), key=lambda one: -one[1])
-    best = html.escape(ordered[0][0].replace("_", " "))
+    by_class = answer.by_class if isinstance(answer, Unknown) else answer
+    ordered = sorted(by_class.items(), key=lambda one: -one[1])
+    best, why = html.escape(ordered[0][0].replace("_", " ")), ""
+    if isinstance(answer, Unknown):
+        best, why = (
+            html.escape(answer.label),
+            f"<div>{html.escape(answer.reason)}; if it were one of the classes:</div>",
+        )
     bars = "".join(
         f'<dt>{html.escape(label.replace("_", " "))}</dt><dd class="bar"><i style="width:{share:.2%}"></i></dd>'
         f'<dd class="share" data-class="{html.escape(label)}" data-share="{share:.6f}">{share:.1%}</dd>'
         for label, share in ordered[:MAX_SHOWN_CLASSES]
     )
-    return f'<div class="answer">{shown}<div><div class="class">{best}</div>{file}<dl>{bars}</dl></div></div>'
+    return f'<div class="answer">{shown}<div><div class="class">{best}</div>{why}{file}<dl>{bars}</dl></div></div>'
 
 
 def _thumbnail(image: Image.Image) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 HERE = Path(__file__).parent
+OPEN_SET_TASK = "open-set-image-classification"  # Its code comes with the model.
 
 
 def main() -> None:
@@ -10,17 +11,23 @@ def main() -> None:
     # Neighbours in the Space, and not importable under these names elsewhere.
     import page
     import pixels
-    from transformers import pipeline
+    from transformers import AutoConfig, pipeline
 
     name = (HERE / "model.txt").read_text(encoding="utf-8").strip()
-    classifier = pipeline("image-classification", model=name)
+    answers_unknown = OPEN_SET_TASK in (getattr(AutoConfig.from_pretrained(name), "custom_pipelines", None) or {})
+    task = OPEN_SET_TASK if answers_unknown else "image-classification"
+    classifier = pipeline(task, model=name, trust_remote_code=answers_unknown)
 
     def classify(path: Path) -> tuple[page.Answer, page.Image.Image | None]:
         try:
             image = pixels.load_image(path)
         except pixels.UnreadableImageError as error:
             return str(error), None
-        return {one["label"]: one["score"] for one in classifier(image, top_k=page.MAX_SHOWN_CLASSES)}, image
+        found = classifier(image, top_k=page.MAX_SHOWN_CLASSES)
+        by_class = {one["label"]: one["score"] for one in (found["scores"] if answers_unknown else found)}
+        if answers_unknown and not found["accepted"]:
+            return page.Unknown(found["label"], found["reason"], by_class), image
+        return by_class, image
 
     examples = sorted((HERE / "examples").glob("*"))
     title = (HERE / "title.txt").read_text(encoding="utf-8").strip()

@@ -171,6 +171,24 @@ def test_later_evidence_gets_its_section_by_being_there(folder):
     assert "It answers with one of its classes whatever it is shown" not in text
 
 
+def unknown_images():
+    """A section about unknown images, as calibration writes it."""
+    from memevit.evaluation import known_scores
+    from tests.evaluation.test_known_scores import SETTINGS, known, unknown
+
+    return known_scores.section(SETTINGS, known(), [unknown()], ["doom", "zelda"])
+
+
+def test_the_card_says_what_is_rejected_and_what_is_let_through(folder):
+    results.update(folder, open_set=unknown_images())
+    text = model_page.render(folder)
+    assert "| doom | test | 20 | 0.250 | 0.112 to 0.469 |" in text  # 5 of 20, Wilson.
+    assert "| drawn images | 30 | 0.000 |" in text
+    types = {metric["type"] for result in front_of(text)["model-index"][0]["results"] for metric in result["metrics"]}
+    assert {"auroc_known_against_unknown", "false_rejection"} <= types
+    assert "trust_remote_code" not in text  # Only a published model brings the code.
+
+
 def test_names_cannot_break_the_page(folder):
     found = results.read(folder)
     classes = found["data"]["classes"] | {"a|b <script>": found["data"]["classes"]["coral"]}

@@ -16,6 +16,7 @@ from memevit.model.augment import Augmentation, Mixing
 from memevit.model.forward import ForwardPass
 from memevit.model.image_dataset import AugmentAndNormalise
 from memevit.model.processor import Processor
+from memevit.portable.features import exact
 
 META = torch.device("meta")  # Has shapes and no values, so that nothing can be read back from it.
 
@@ -113,12 +114,12 @@ def test_the_last_thread_that_leaves_restores_the_switches(tf32):
     tf32.fp32_precision = "tf32"
     inside, leave = threading.Event(), threading.Event()
 
-    @precision.exact()
+    @exact()
     def stay():
         inside.set()
         leave.wait()
 
-    with precision.exact():
+    with exact():
         thread = threading.Thread(target=stay)
         thread.start()
         inside.wait()

@@ -33,6 +33,7 @@ def test_the_model_folder_holds_what_it_should_and_nothing_else(trained):
     assert {path.name for path in trained.iterdir()} == {
         *("config.json", "model.safetensors", "preprocessor_config.json"),
         *("predictions.csv", "results.json", "run.json", "learning_curves.png", "README.md", "confusion_matrix.png"),
+        *("open_set.safetensors", "known_scores.png"),
     }
     assert [path.name for path in trained.parent.iterdir()] == ["model"]
 
@@ -202,7 +203,12 @@ def test_the_best_checkpoint_is_what_is_saved(tmp_path, prepared, tiny_backbone,
     losses = {row["step"]: row["eval_loss"] for row in kept["log"]["history"] if "eval_loss" in row}
     assert best == max(losses, key=losses.get) != max(losses)
     final = AutoModelForImageClassification.from_pretrained(tmp_path / "model").state_dict()
-    assert all(torch.equal(final[name], saved[f"checkpoint-{int(best)}"][name]) for name in final)
+    expected = saved[f"checkpoint-{int(best)}"]
+    head = ("classifier.weight", "classifier.bias")
+    assert all(torch.equal(final[name], expected[name]) for name in final if name not in head)
+    temperature = json.loads((tmp_path / "model" / "config.json").read_text())["open_set"]["temperature_folded"]
+    for name in head:
+        assert torch.allclose(final[name] * temperature, expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_macro_f1_on_validation_chooses_the_checkpoint(trained):

@@ -18,7 +18,7 @@ _LOREM = (
 
 def unrelated(rng: random.Random, size: Size) -> Image.Image:
     """A landscape, a pet, a town, a stick-figure comic, a page of text, a chart, lights, noise or one colour."""
-    scenes = (_hills, _hills, _sea, _town, _pet, _pet, _stick_figures, _page, _page, _chart, _lights, _noise, _plain)
+    scenes = (hills, hills, sea, town, pet, pet, _stick_figures, page, page, _chart, lights, noise, plain)
     return rng.choice(scenes)(rng, size)
 
 
@@ -34,7 +34,7 @@ def _grain(image: Image.Image, rng: random.Random, strength: int) -> Image.Image
     return Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
 
 
-def _hills(rng: random.Random, size: Size) -> Image.Image:
+def hills(rng: random.Random, size: Size) -> Image.Image:
     """Hills in haze, like a photograph."""
     sky, low = rng.choice((
         ((120, 160, 210), (236, 226, 214)), ((240, 190, 140), (250, 230, 200)), ((160, 170, 180), (220, 222, 224)),
@@ -51,7 +51,7 @@ def _hills(rng: random.Random, size: Size) -> Image.Image:
     return _grain(image.filter(ImageFilter.GaussianBlur(max(1, size[0] // 400))), rng, 9)
 
 
-def _sea(rng: random.Random, size: Size) -> Image.Image:
+def sea(rng: random.Random, size: Size) -> Image.Image:
     """The sun over water."""
     top, low = rng.choice(
         (((70, 80, 140), (250, 170, 110)), ((90, 160, 220), (230, 240, 250)), ((20, 24, 50), (90, 90, 130)))
@@ -70,7 +70,7 @@ def _sea(rng: random.Random, size: Size) -> Image.Image:
     return _grain(image.filter(ImageFilter.GaussianBlur(1)), rng, 7)
 
 
-def _town(rng: random.Random, size: Size) -> Image.Image:
+def town(rng: random.Random, size: Size) -> Image.Image:
     """Houses of a large town with lit windows."""
     image = gradient(size, *rng.choice((((30, 36, 70), (190, 120, 110)), ((150, 180, 210), (226, 226, 226)))))
     pen = ImageDraw.Draw(image)
@@ -88,7 +88,7 @@ def _town(rng: random.Random, size: Size) -> Image.Image:
     return _grain(image.filter(ImageFilter.GaussianBlur(1)), rng, 8)
 
 
-def _pet(rng: random.Random, size: Size) -> Image.Image:
+def pet(rng: random.Random, size: Size) -> Image.Image:
     """A furry animal that looks out of the picture, soft as in a photo taken too near."""
     image = gradient(size, _any_colour(rng), _any_colour(rng))
     fur = rng.choice(((196, 150, 100), (90, 84, 84), (226, 220, 210), (150, 110, 80)))
@@ -137,7 +137,7 @@ def _stick_drawing(rng: random.Random, size: Size) -> Image.Image:
     return image
 
 
-def _page(rng: random.Random, size: Size) -> Image.Image:
+def page(rng: random.Random, size: Size) -> Image.Image:
     """A screenshot of a long message or of a terminal."""
     paper, ink = rng.choice(
         (("white", "#222222"), ("#1e1e1e", "#c8d0c8"), ("#fdf6e3", "#586e75"), ("#36393f", "#dcddde"))
@@ -177,7 +177,7 @@ def _chart(rng: random.Random, size: Size) -> Image.Image:
     return image
 
 
-def _lights(rng: random.Random, size: Size) -> Image.Image:
+def lights(rng: random.Random, size: Size) -> Image.Image:
     """Lamps far out of focus."""
     image = Image.new("RGB", size, rng.choice(((24, 20, 30), (60, 40, 30), (20, 40, 60))))
     pen = ImageDraw.Draw(image)
@@ -187,7 +187,7 @@ def _lights(rng: random.Random, size: Size) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(max(2, size[0] // 90)))
 
 
-def _noise(rng: random.Random, size: Size) -> Image.Image:
+def noise(rng: random.Random, size: Size) -> Image.Image:
     """Noise, coarse or fine, in colour or grey, or waves."""
     noise = np.random.Generator(np.random.PCG64(rng.getrandbits(32)))
     cell, depth = rng.choice((1, 4, 24)), rng.choice((1, 3))
@@ -195,7 +195,7 @@ def _noise(rng: random.Random, size: Size) -> Image.Image:
     return Image.fromarray(np.repeat(cells, 4 - depth, axis=2)[:, :, :3].copy()).resize(size, Image.Resampling.NEAREST)
 
 
-def _plain(rng: random.Random, size: Size) -> Image.Image:
+def plain(rng: random.Random, size: Size) -> Image.Image:
     """One colour, or two that run into each other."""
     first = _any_colour(rng)
     return gradient(size, first, first if rng.random() < 0.5 else _any_colour(rng))

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from memevit import manifest, results
+from memevit.evaluation import growth
+from memevit.labels import UNKNOWN
 
 
 def fill_inbox(demo_dir: Path) -> None:
@@ -36,19 +38,44 @@ def summary(demo_dir: Path) -> str:
     origin = "random weights" if training["from_scratch"] else training["base_model"]
     lines.append(f"Trained from {origin} in {training['seconds']:.0f} s on {training['hardware']}.")
     with (demo_dir / "rows.csv").open(encoding="utf-8", newline="") as file:
-        labels = Counter(row["label"] for row in csv.DictReader(file))
+        label_of = {Path(row["file"]).name: row["label"] for row in csv.DictReader(file)}
+    labels = Counter(label_of.values())
     lines.append(f"Filed {labels.total()} images: {', '.join(f'{n} {label}' for label, n in labels.most_common())}.")
+    unrelated = [path.name for path in (demo_dir / "data-sample" / "held_apart" / "unrelated").iterdir()]
+    tested = [path.name for path in (demo_dir / "data" / "test").rglob("*.*")]
+    lines.append(unknown_line([label_of[name] for name in unrelated], [label_of[name] for name in tested]))
     lines += [
-        "Written:",
-        f"  {demo_dir}/data-sample  the drawn memes",
-        f"  {demo_dir}/data         the dataset; look at contact_sheet.jpg",
-        f"  {demo_dir}/model        the model; results.json holds every number",
-        f"  {demo_dir}/inbox        test images, crossovers, unrelated and broken files, mixed",
-        f"  {demo_dir}/sorted       the inbox in a folder per label; its log takes it back (--undo)",
-        f"  {demo_dir}/sheets       look here: an overview of each label, the least certain images first",
-        f"  {demo_dir}/rows.csv     what each file was taken for, and why",
+        "",
+        "With a third game, before and after:",
+        growth.table(results.read(demo_dir / "model-3")["growth"]),
+        "",
+        "Open these five, in this order:",
+        f"  1. {demo_dir}/model/report/index.html    which images are wrong, why, and whether it learned or was lucky",
+        f"  2. {demo_dir}/sheets/                    the inbox by label; {demo_dir}/sorted/ holds the filed images",
+        f"  3. {demo_dir}/model/known_scores.png     how images of no game differ from those of a game",
+        f"  4. {demo_dir}/model-3/growth.png         each game before and after Genshin Impact was added",
+        f"  5. {demo_dir}/model.upload/model/README.md  the page that would be published",
+        f"Every number is in {demo_dir}/model/results.json; {demo_dir}/data/contact_sheet.jpg shows the images.",
     ]
     return "\n".join(lines)
+
+
+def unknown_line(unrelated: list[str], tested: list[str]) -> str:
+    """What became of the images of no game, and of the test images, in one line.
+
+    Args:
+        unrelated: label of each image of no game.
+        tested: label of each test image.
+
+    Example:
+        >>> unknown_line(["unknown", "doom"], ["doom"])
+        '2 unrelated images: 1 unknown, 1 taken for a game; of 1 test images 0 called unknown.'
+    """
+    n_unknown = unrelated.count(UNKNOWN)
+    return (
+        f"{len(unrelated)} unrelated images: {n_unknown} unknown, {len(unrelated) - n_unknown} taken for a game; of "
+        f"{len(tested)} test images {tested.count(UNKNOWN)} called unknown."
+    )
 
 
 if __name__ == "__main__":

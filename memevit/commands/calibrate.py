@@ -1,0 +1,287 @@
+"""Calibrate a trained model, and give it the statistics by which it answers `unknown`."""
+
+import logging
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import TrainingArguments
+
+from memevit import results
+from memevit.arguments import ModelArguments, OpenSetArguments
+from memevit.data import dataset as prepared
+from memevit.data.sample import unrelated
+from memevit.errors import UserError
+from memevit.evaluation import calibration, known_scores, measure, plots
+from memevit.evaluation.known_scores import Known, Unknown
+from memevit.hub import model_page
+from memevit.model import backbone, folder, open_set, pixel_cache
+from memevit.model.classifier import Classification, Classifier, best_device
+from memevit.model.image_dataset import ImageDataset, image_datasets, paths_of
+from memevit.model.open_set import Seen
+from memevit.model.processor import Processor
+from memevit.portable.open_set import KEY, Decision
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+DRAWN = "drawn images of no game"
+UNKNOWN_CLASS = "unknown_class"  # Folder of the checkpoint with one more class.
+N_DRAWN = 120
+_DRAWN_SIZE = (320, 240)
+_MIN_UNKNOWN = 2
+_MAX_NAMED = 5
+_ROUNDING = 1e-3  # Of logits that were computed in another way.
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A finished model: its folder, the sections of its results.json, and the table that is printed."""
+
+    output_dir: Path
+    sections: dict[str, Any]
+    table: str
+
+    def __str__(self) -> str:
+        return self.table
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What came of it: calibrated `logits` [n, C] and `decisions` by split, and the sections of results.json.
+
+    `class_names` are in the order of the logits.
+    """
+
+    class_names: list[str]
+    logits: dict[str, np.ndarray]
+    decisions: dict[str, list[Decision]]
+    sections: dict[str, Any]
+
+    @property
+    def decided(self) -> dict[str, tuple[list[float], list[bool]]]:
+        """Known scores, and whether each image is accepted, by split."""
+        return {
+            split: ([one.known_score for one in own], [one.accepted for one in own])
+            for split, own in self.decisions.items()
+        }
+
+
+def finish(
+    model_dir: Path,
+    splits: "Mapping[str, datasets.Dataset]",
+    settings: OpenSetArguments,
+    *,
+    seen: Mapping[str, Seen] | None = None,
+    before: np.ndarray | None = None,
+    cache_dir: Path | None = None,
+    batch_size: int = 64,
+    n_workers: int = 0,
+    device: torch.device | None = None,
+    trust_remote_code: bool = False,
+) -> Calibrated:
+    """Calibrate the model in `model_dir`, whose files are changed, and write its statistics.
+
+    Done again after an interruption it gives the same: the temperature of a calibrated model is 1.
+
+    Args:
+        model_dir: with weights, config.json and image processor.
+        splits: train, validation and test, with the classes of the model in any order.
+        settings: of the calibration.
+        seen: what the model computes for each split, in the labels of the model; computed here when None.
+        before: [n, C] validation logits of the model as it was trained, if an interrupted call may have calibrated it.
+        cache_dir: where decoded pixels are kept.
+        batch_size: images that the model sees at once.
+        n_workers: processes that load images.
+        device: where to compute; the accelerator of this machine, if it has one, when None.
+        trust_remote_code: run the code that comes with the model.
+    """
+    model, image_processor = backbone.load_trained(model_dir, trust_remote_code=trust_remote_code)
+    model = model.float().to(device or best_device())
+    class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
+    if seen is None:
+        seen = _observe(model, image_processor, splits, class_names, cache_dir, batch_size, n_workers)
+    validation = seen["validation"]
+    folded = _folded_before(model) if before is None else _folded_since(before, validation.logits)
+    temperature = (
+        calibration.fit_temperature(validation.logits, validation.labels) if settings.temperature else 1 / folded
+    )
+    raw = seen["test"].logits * (1.0 if before is None else folded)
+    open_set.fold_temperature(model, temperature)
+    seen = {name: replace(own, logits=own.logits / temperature) for name, own in seen.items()}
+    for key in (KEY, "custom_pipelines"):  # Of the model that this one was made of.
+        vars(model.config).pop(key, None)
+    model.save_pretrained(model_dir)
+    image_processor.save_pretrained(model_dir)
+    fitted = open_set.fit(
+        seen["train"], validation=seen["validation"], class_names=class_names,
+        false_rejection=settings.false_rejection, statistics_only=settings.statistics_only,
+    )  # fmt: skip
+    written = open_set.write(model_dir, fitted, model, image_processor, temperature=temperature * folded)
+    decisions = {
+        name: written.decide(seen[name].logits, seen[name].features) for name in ("validation", "test") if name in seen
+    }
+    classifier = Classifier(model, image_processor, written)
+    unknown, logits_of_drawn = _unknown(classifier, settings.unknown_images or [], batch_size=batch_size)
+    test = _known("test", seen["test"], decisions["test"])
+    sections = {
+        "calibration": calibration.section(
+            raw, seen["test"].logits, seen["test"].labels, temperature=temperature,
+            n_validation=len(validation.labels), split="test",
+        ),
+        "open_set": known_scores.section(written.settings, test, unknown, class_names),
+    }  # fmt: skip
+    if settings.unknown_class:
+        label = written.settings["reject_label"]
+        threshold = open_set.logit_threshold(seen["validation"], settings.false_rejection)
+        open_set.write_with_unknown_class(
+            model_dir / UNKNOWN_CLASS, model, image_processor, threshold=threshold, label=label
+        )
+        sections["open_set"]["unknown_class"] = known_scores.unknown_class_section(
+            seen["test"].logits, seen["test"].labels, logits_of_drawn, threshold=threshold
+        )
+    logger.info("%s", known_scores.line(sections["open_set"]))
+    logits = {name: seen[name].logits for name in decisions}
+    return Calibrated(class_names, logits, decisions, sections)
+
+
+def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingArguments) -> Evaluated | None:
+    """Calibrate the trained model at `--model_name_or_path` without training; the result goes to `--output_dir`.
+
+    It is called by all processes, of which the first does the work and returns the results.
+
+    Args:
+        model_args: which model, and the dataset that it was trained on.
+        settings: of the calibration.
+        args: of the Trainer: where the result goes, and sizes of batches.
+
+    Raises:
+        UserError: there is no such model, or the dataset has other classes.
+    """
+    if not model_args.model_name_or_path:
+        raise UserError("--calibrate_only needs a trained model. Name it with --model_name_or_path.")
+    source = model_args.model_name_or_path
+    splits = prepared.load(model_args.dataset)
+    trust_remote_code = model_args.trust_remote_code
+    model, image_processor = backbone.load_trained(source, trust_remote_code=trust_remote_code)
+    require_same_classes(list(model.config.id2label.values()), splits["train"].features["label"].names)
+    fingerprint = prepared.read_prep(model_args.dataset)["fingerprint"]
+    record = folder.describe_run(vars(model_args) | vars(settings), args, fingerprint=fingerprint)
+    output_dir = Path(args.output_dir)
+    with folder.begun(output_dir, record, args, overwrite=model_args.overwrite) as work_dir:
+        if args.process_index:
+            return None
+        model.float().save_pretrained(work_dir)
+        image_processor.save_pretrained(work_dir)
+        if (found_before := Path(source) / results.RESULTS_FILE).is_file():
+            shutil.copyfile(found_before, work_dir / results.RESULTS_FILE)
+        cache_dir = pixel_cache.folder_of(model_args.dataset) if model_args.pixel_cache else None
+        found = finish(
+            work_dir, splits, settings, cache_dir=cache_dir, batch_size=args.per_device_eval_batch_size,
+            n_workers=args.dataloader_num_workers, device=args.device, trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        columns = [found.class_names.index(name) for name in splits["train"].features["label"].names]
+        logits = {split: own[:, columns] for split, own in found.logits.items()}
+        sections = measure.record(work_dir, splits, logits, seed=args.seed, decided=found.decided) | found.sections
+        results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))
+        plots.draw_figures(work_dir, results.read(work_dir))
+        model_page.write(work_dir)
+    return Evaluated(output_dir, sections, measure.table(sections))
+
+
+def require_same_classes(class_names: Sequence[str], in_dataset: Sequence[str]) -> None:
+    """See that a model and a dataset are about the same classes, in whatever order.
+
+    Raises:
+        UserError: they are not.
+    """
+    only_model, only_data = sorted(set(class_names) - set(in_dataset)), sorted(set(in_dataset) - set(class_names))
+    if only_model or only_data:
+        raise UserError(
+            f"The model and the dataset have different classes ({_listed(only_model)} only in the model, "
+            f"{_listed(only_data)} only in the dataset). Name the dataset that the model was trained on."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more if names else "none"
+
+
+def _folded_before(model: torch.nn.Module) -> float:
+    """By what the logits were divided since the model was trained, as its configuration says."""
+    return float((getattr(model.config, KEY, None) or {}).get("temperature_folded") or 1.0)
+
+
+def _folded_since(before: np.ndarray, logits: np.ndarray) -> float:
+    """By what an interrupted call has divided the logits `before`: 1, if there was none."""
+    factor = float((before * logits).sum() / max(float((logits**2).sum()), 1e-12))
+    return 1.0 if abs(factor - 1) < _ROUNDING else factor
+
+
+def _observe(
+    model: torch.nn.Module,
+    image_processor: Any,
+    splits: "Mapping[str, datasets.Dataset]",
+    class_names: Sequence[str],
+    cache_dir: Path | None,
+    batch_size: int,
+    n_workers: int,
+) -> dict[str, Seen]:
+    """What the model computes for each split, with the labels of the model; for training images if not too many."""
+    names = splits["train"].features["label"].names
+    require_same_classes(class_names, names)
+    label_of = np.array([class_names.index(name) for name in names])
+    processor = Processor.of(image_processor)
+    images = image_datasets(splits, processor, None, seed=0, cache_dir=cache_dir)
+    chosen = open_set.some_of(images["train"].labels, open_set.MAX_TRAINING_IMAGES)
+    if len(chosen) < len(images["train"]):
+        paths = paths_of(splits["train"])
+        images["train"] = ImageDataset(
+            [paths[position] for position in chosen], [images["train"].labels[position] for position in chosen],
+            processor,
+        )  # fmt: skip
+    layers = open_set.layers_of(model)
+    found = {}
+    for name, own in images.items():
+        seen = open_set.observe(
+            model, own, layers, batch_size=batch_size, n_workers=n_workers, title=f"Features of {name}"
+        )
+        found[name] = replace(seen, labels=label_of[seen.labels])
+    return found
+
+
+def _known(split: str, seen: Seen, decisions: Sequence[Decision]) -> Known:
+    return Known(
+        split,
+        np.array([one.known_score for one in decisions]),
+        np.array([one.accepted for one in decisions], dtype=bool),
+        seen.logits.argmax(axis=1) == seen.labels,
+        seen.labels,
+    )
+
+
+def _unknown(classifier: Classifier, folders: Sequence[Path], *, batch_size: int) -> tuple[list[Unknown], np.ndarray]:
+    """Drawn images, and those of each folder, as the classifier sees them; and the logits [n, C] of the drawn ones."""
+    rng = random.Random(0)
+    drawn = [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
+    found = [_scored(DRAWN, classifier.classify_images(drawn))]
+    for source in folders:
+        paths = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+        answers = [one for one in classifier.classify(paths, batch_size=batch_size) if one.probabilities is not None]
+        if len(answers) < _MIN_UNKNOWN:
+            raise UserError(f"{source} holds {len(answers)} readable images. Name a folder of images, or leave it out.")
+        found.append(_scored(source.name, answers, is_near=True))
+    return found, classifier.outputs(drawn).logits
+
+
+def _scored(name: str, answers: Sequence[Classification], *, is_near: bool = False) -> Unknown:
+    scores = np.array([one.known_score for one in answers])
+    return Unknown(name, scores, np.array([one.accepted for one in answers], dtype=bool), is_near)

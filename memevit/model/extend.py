@@ -1,0 +1,104 @@
+"""A trained model with other classes: a new head on the frozen backbone, fitted to features of all images."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from memevit.errors import UserError
+from memevit.labels import label_maps
+from memevit.model import heads
+from memevit.model.heads import Head, Labelled
+from memevit.model.open_set import Seen
+from memevit.portable import features
+from memevit.portable.open_set import OpenSet
+
+_TRAIN = 0  # In `bank.split`.
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was computed for n images: `features` [n, d] by layer, and their `labels` [n]."""
+
+    features: Mapping[str, np.ndarray]
+    labels: np.ndarray
+
+    def with_head(self, head: Head) -> Seen:
+        """The same with the logits of `head`."""
+        logits = head.logits(np.asarray(self.features[features.FINAL], dtype=np.float64))
+        return Seen(logits.astype(np.float32), self.features, self.labels)
+
+    def relabelled(self, label_of: Sequence[int]) -> "Observed":
+        """The images whose class has a new label, with that label; -1 leaves a class out."""
+        labels = np.asarray(label_of)[self.labels]
+        kept = labels >= 0
+        return Observed({layer: own[kept] for layer, own in self.features.items()}, labels[kept])
+
+    def joined(self, other: "Observed | None") -> "Observed":
+        """These images, then those of `other`."""
+        if other is None:
+            return self
+        joined = {layer: np.concatenate([own, other.features[layer]]) for layer, own in self.features.items()}
+        return Observed(joined, np.concatenate([self.labels, other.labels]))
+
+
+def training_features(known: OpenSet) -> Observed | None:
+    """Features of the images that a model was trained on; None if they were not kept."""
+    if "bank.label" not in known.arrays:
+        return None
+    rows = known.arrays["bank.split"] == _TRAIN
+    own = {layer: known.arrays[f"bank.{layer}"][rows].astype(np.float32) for layer in known.layers}
+    return Observed(own, known.arrays["bank.label"][rows].astype(np.int64))
+
+
+def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> tuple[Head, float]:
+    """The best head on the features that the old head saw, and its balanced accuracy on validation.
+
+    Raises:
+        UserError: a class has no training or no validation image.
+    """
+    final = [Labelled(own.features[features.FINAL].astype(np.float64), own.labels) for own in (train, validation)]
+    for own, name in zip(final, ("training", "validation"), strict=True):
+        if missing := n_classes - len(np.unique(own.labels)):
+            raise UserError(f"{missing} of {n_classes} classes have no {name} images. Add images of them.")
+    return heads.choose(*final, n_classes=n_classes)
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The head of a model.
+
+    Raises:
+        UserError: it has none that can be replaced, or several.
+    """
+    layer = model.get_submodule(_head_name(model))
+    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
+    return Head(layer.weight.detach().double().cpu().numpy(), bias.detach().double().cpu().numpy(), "as before")
+
+
+def _head_name(model: PreTrainedModel) -> str:
+    names = features.head_names(model)
+    if len(names) != 1:
+        raise UserError(
+            f"{type(model).__name__} has {len(names)} heads, and classes can be added only to a model with one linear "
+            "head. Train it with finetune_vit.py first."
+        )
+    return names[0]
+
+
+def with_classes(model: PreTrainedModel, head: Head, class_names: list[str]) -> PreTrainedModel:
+    """A copy of `model` with `head` in place of its own, for `class_names` in the order of the rows of `head`."""
+    grown = copy.deepcopy(model)
+    name = _head_name(grown)
+    old = grown.get_submodule(name)
+    layer = nn.Linear(old.in_features, len(class_names), device=old.weight.device, dtype=old.weight.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(head.weight))
+        layer.bias.copy_(torch.from_numpy(head.bias))
+    grown.set_submodule(name, layer)
+    grown.config.id2label, grown.config.label2id = label_maps(class_names)
+    grown.num_labels = grown.config.num_labels
+    return grown

@@ -1,0 +1,103 @@
+"""The model as one HTML file, in a real browser and by its parts."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from memevit.errors import UserError
+from memevit.hub import html_page, web_runtime
+from tests.conftest import run_push
+from tests.hub.browser import Browser
+
+INFO = {"class_names": ["</script><b>", "doom"], "processor": {"size": [32, 32]}, "open_set": None}
+
+
+def test_names_and_titles_of_strangers_stay_text():
+    text = html_page.render(INFO, embedded={}, title="<script>alert(1)</script>", about='"><img>')
+    assert "<script>alert" not in text
+    assert "<img>" not in text
+    found = re.search(r'<script type="application/json" id="model-info">(.*?)</script>', text, re.DOTALL)
+    assert json.loads(found[1]) == INFO
+
+
+def test_the_page_may_ask_no_other_host_for_anything():
+    text = html_page.render(INFO, embedded={}, title="t", about="a")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert "default-src 'none'" in policy
+    assert "connect-src data: blob:;" in policy
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
+
+
+def test_a_runtime_that_was_not_tested_is_refused(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        web_runtime.folder(tmp_path)
+    for name in web_runtime.SHA256:
+        (tmp_path / name).write_bytes(b"other")
+    with pytest.raises(UserError, match="other checksum"):
+        web_runtime.folder(tmp_path)
+
+
+def test_without_npm_the_way_out_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="--web_runtime"):
+        web_runtime.folder()
+
+
+def test_html_and_repo_id_exclude_each_other(tmp_path, trained, capsys):
+    assert run_push("--model", trained, "--html", tmp_path / "page.html", "--repo_id", "me/games") == 2
+    assert "--html publishes nothing" in capsys.readouterr().err
+    assert run_push("--model", trained) == 2
+    assert "--repo_id is missing" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def web_page(tmp_path_factory, trained):
+    """The page of `trained`; the runtime must have been fetched before, for tests use no network."""
+    pytest.importorskip("onnxscript")
+    kept = web_runtime._cache_dir() / f"{web_runtime.PACKAGE}-{web_runtime.VERSION}"
+    if shutil.which("chromium") is None or not kept.is_dir():
+        pytest.skip("needs chromium, and a page that was made once with --html")
+    path = tmp_path_factory.mktemp("page") / "images.html"
+    assert run_push("--model", trained, "--html", path) == 0
+    return path
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("is_phone", [False, True])
+def test_the_page_answers_as_python_does(tmp_path, web_page, trained, prepared, is_phone):
+    from memevit.model.classifier import Classifier
+
+    paths = sorted((prepared / "test").rglob("*.png"))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    width = 390 if is_phone else 1100
+    browser = Browser(tmp_path / "profile", width=width, is_phone=is_phone)
+    try:
+        browser.open(web_page.as_uri())
+        browser.wait_for("document.getElementById('status')?.textContent === 'Ready.'")
+        browser.upload("#files", [*paths, broken])
+        browser.wait_for(f"document.querySelectorAll('#results li').length === {len(paths) + 1}")
+        rows = json.loads(browser.value(_ROWS))
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        asked = {address.split(":")[0] for address in browser.requested}
+    finally:
+        browser.close()
+    assert asked <= {"file", "blob", "data"}
+    classifier = Classifier.load(trained)
+    for one, row in zip(classifier.classify(paths), rows, strict=False):
+        assert row["label"] == (row["shares"][0][0] if one.accepted else "unknown")
+        shares = dict(row["shares"])
+        assert [shares[name] for name in classifier.class_names] == pytest.approx(one.probabilities, abs=1e-4)
+    assert rows[-1]["label"] == "unreadable"
+
+
+_ROWS = """
+JSON.stringify([...document.querySelectorAll('#results li')].map((item) => ({
+  label: item.querySelector('.label').textContent,
+  shares: [...item.querySelectorAll('dt')].map((name, i) =>
+    [name.textContent, parseFloat(item.querySelectorAll('.bar i')[i].style.width) / 100]),
+})))
+"""
