@@ -11,7 +11,7 @@ import pytest
 from torch.autograd import DeviceType
 from transformers import HfArgumentParser
 
-from benchmarks import gpu_goals, profile_training, sort_throughput, time_to_result, train_throughput
+from benchmarks import gpu_goals, profile_training, render_readme, sort_throughput, time_to_result, train_throughput
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "on_gpu.sh"
@@ -110,6 +110,31 @@ def test_goals_are_compared_with_what_was_found(tmp_path, monkeypatch, capsys):
     gpu_goals.main()
     ends = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()]
     assert ends == ["met", "NOT MET", "met", "met", "not measured (at most 0.05 is wanted)"]
+
+
+def test_what_was_found_on_a_gpu_is_in_the_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(render_readme, "RESULTS", tmp_path)
+    rows = [
+        {"model": "vit-b", "side": side, "images_per_s": [rate], "times_plain": 6.0, "share_of_limit": 0.97,
+         "utilisation": 0.5}
+        for side, rate in zip(train_throughput.SIDES.values(), (1000.0, 166.0, 1030.0, 9000.0), strict=True)
+    ]  # fmt: skip
+    for name, is_compiled in (("train_throughput", False), ("train_throughput_compiled", True)):
+        found = {"settings": {"torch_compile": is_compiled}, "rows": rows, "device": "H100"}
+        (tmp_path / f"{name}_cuda.json").write_text(json.dumps(found))
+    profiled = {"settings": {"model": "vit-b", "n_steps": 20}, "rows": [{"name": "gemm", "share": 0.6}],
+                "device": "H100", "seconds": 2.5, "idle_share": 0.031}  # fmt: skip
+    (tmp_path / "profile_training_cuda.json").write_text(json.dumps(profiled))
+    speed = [line for line in render_readme.speed_table().splitlines() if "H100" in line]
+    assert speed == [
+        "| training, images/s | vit-b | H100 | 1000.0 | 166.0 | 6.00 |",
+        "| training, images/s | vit-b, compiled | H100 | 1000.0 | 166.0 | 6.00 |",
+    ]
+    limits = render_readme.limits_table()
+    assert "| vit-b, compiled | H100 | 1000.0 | 9000.0 | 1030.0 | 0.97 | 50% |" in limits
+    assert (
+        "20 training steps of vit-b took 2.50 s under the profiler (H100), without work for 3.1% of the time" in limits
+    )
 
 
 @pytest.mark.slow
