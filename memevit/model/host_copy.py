@@ -13,7 +13,7 @@ class HostCopy:
 
     def __init__(self, values: torch.Tensor) -> None:
         self._values = values.to("cpu", non_blocking=values.is_cuda)  # torch puts it into pinned memory.
-        self._arrival = torch.cuda.Event() if values.is_cuda else None
+        self._arrival = torch.cuda.Event(blocking=True) if values.is_cuda else None
         if self._arrival is not None:
             self._arrival.record(torch.cuda.current_stream(values.device))
 
