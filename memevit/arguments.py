@@ -210,6 +210,13 @@ class OpenSetArguments:
             "needs no code but recognises fewer of them."
         },
     )
+    others: Path | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of images of none of the classes. Half of them teach the model what to call unknown, the "
+            "other half measure it."
+        },
+    )
     unknown_images: list[Path] | None = field(
         default=None,
         metadata={"help": "Folders of images of none of the classes, to measure how many are recognised as such."},
