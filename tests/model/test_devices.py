@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -11,12 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from memevit.model import balance, precision
+from memevit.model import balance, open_set, precision
 from memevit.model.augment import Augmentation, Mixing
 from memevit.model.forward import ForwardPass
 from memevit.model.image_dataset import AugmentAndNormalise
 from memevit.model.processor import Processor
 from memevit.portable.features import exact
+from memevit.portable.pipeline import OpenSetImageClassificationPipeline
 
 META = torch.device("meta")  # Has shapes and no values, so that nothing can be read back from it.
 
@@ -108,6 +111,17 @@ def test_evaluation_does_not_round_to_tf32_and_training_may(tf32, tiny_backbone)
     ForwardPass(model.eval())(torch.zeros(1, 3, 32, 32))
     model(torch.zeros(1, 3, 32, 32))
     assert seen == [("ieee", "ieee"), ("tf32", "tf32")]
+
+
+def test_statistics_of_a_model_are_not_rounded_to_tf32(tf32, tiny_backbone):
+    tf32.fp32_precision = "tf32"
+    model = AutoModelForImageClassification.from_pretrained(tiny_backbone)
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(switches()))
+    open_set.probe(model, AutoImageProcessor.from_pretrained(tiny_backbone), ("final",))
+    published = SimpleNamespace(model=model, _tap=Mock(take=dict))
+    OpenSetImageClassificationPipeline._forward(published, {"pixel_values": torch.zeros(1, 3, 32, 32)})
+    assert seen == [("ieee", "ieee")] * 2
 
 
 def test_the_last_thread_that_leaves_restores_the_switches(tf32):
