@@ -62,16 +62,16 @@ class TrainBenchmarkArguments:
     models: list[str] = field(
         default_factory=lambda: ["vit-tiny"], metadata={"help": "vit-tiny, vit-s, vit-b or model folders."}
     )
-    n_images: int = field(default=128, metadata={"help": "Pictures of 1920 x 1080, half in each class."})
+    n_images: int = field(default=128, metadata={"help": "Images of 1920 x 1080, half in each class."})
     n_steps: int = field(default=6, metadata={"help": "Steps per side and round, the first two not counted."})
     repeats: int = field(default=3, metadata={"help": "Rounds; the median counts."})
-    batch_size: int = field(default=16, metadata={"help": "Pictures per step."})
+    batch_size: int = field(default=16, metadata={"help": "Images per step."})
     bf16: bool = field(default=False, metadata={"help": "Mixed precision with bf16."})
     torch_compile: bool = field(default=False, metadata={"help": "Compile the model of (a) and (c)."})
-    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the pictures."})
+    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the images."})
     image_size: int = field(default=224, metadata={"help": "Side that the models named above see."})
     num_proc: int | None = field(default=None, metadata={"help": "Loader workers of (b); one per core by default."})
-    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn pictures; kept."})
+    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn images; kept."})
     output: Path | None = field(default=None, metadata={"help": "Another file for the numbers."})
 
 
@@ -122,7 +122,7 @@ def main(args: TrainBenchmarkArguments) -> None:
 def sides_of(
     folder: Path, paths: list[Path], args: TrainBenchmarkArguments
 ) -> tuple[dict[str, Callable[[], float]], float]:
-    """Each side as a function that returns images per second, and the operations of one training picture."""
+    """Each side as a function that returns images per second, and the operations of one training image."""
     processor = AutoImageProcessor.from_pretrained(folder)
     plain = PlainDataset(paths, _labels(paths), processor, is_train=True)
 
@@ -246,7 +246,7 @@ def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainB
 
 
 def training_flops(model: PreTrainedModel, size: tuple[int, int]) -> float:
-    """Floating-point operations of one training picture: the backward pass takes twice those of the forward pass."""
+    """Floating-point operations of one training image: the backward pass takes twice those of the forward pass."""
     model.set_attn_implementation("eager")  # The counter overlooks the fused attention of processors.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(pixel_values=torch.zeros(1, 3, *size))

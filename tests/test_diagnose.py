@@ -137,7 +137,7 @@ def test_a_pool_is_ranked_with_what_is_unlike_training_first(diagnosed, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--only", "mistakes,luck"), "'luck' is no section"),
+        (("--only", "mistakes,luck"), "'luck' is not a section"),
         (("--heat_maps", -1), "--heat_maps must not be negative"),
         (("--backbone", "nowhere"), "--backbone nowhere holds no model"),
         (("--compare", "nowhere"), "--compare nowhere holds no model"),

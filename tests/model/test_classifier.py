@@ -1,4 +1,4 @@
-"""Batches of pictures, classified by several threads."""
+"""Batches of images, classified by several threads."""
 
 import threading
 

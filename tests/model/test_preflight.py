@@ -63,7 +63,7 @@ def test_halving_keeps_the_effective_batch(before, after):
 
 
 def test_estimated_seconds():
-    # 12 steps of 2 s; validation after 2 epochs and once more at the end, and test: 70 pictures of 0.1 s.
+    # 12 steps of 2 s; validation after 2 epochs and once more at the end, and test: 70 images of 0.1 s.
     assert preflight.seconds_of(PLAN, arguments(), COUNTS) == pytest.approx(12 * 2.0 + 70 * 0.1)
 
 

@@ -77,7 +77,7 @@ def test_training_pixels_are_nearly_the_same_from_files_and_from_the_cache(pictu
     finish = AugmentAndNormalise(shown, Augmentation())
     one, other = (finish(pictures[kind]["train"].__getitems__([0, 5, 9])) for kind in ("files", "cached"))
     assert one["pixel_values"].shape == other["pixel_values"].shape == (3, 3, 32, 32)
-    # Values reach from -1 to 1; box edges are rounded to pixels in one of them, and the picture resized twice.
+    # Values reach from -1 to 1; box edges are rounded to pixels in one of them, and the image resized twice.
     assert (one["pixel_values"] - other["pixel_values"]).abs().mean() < 0.1
 
 
