@@ -26,16 +26,16 @@ class Goal:
 
     name: str
     measurement: str
-    value: Callable[[Found], float]
+    value: Callable[[Found], float | None]
     at_least: float | None = None
     at_most: float | None = None
 
     def line(self, found: Found | None) -> str:
         """The goal and what was found."""
         wanted = f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
-        if found is None:
+        value = None if found is None else self.value(found)
+        if value is None:
             return f"{self.name}: not measured ({wanted} is wanted)"
-        value = self.value(found)
         is_met = value >= self.at_least if self.at_least is not None else value <= self.at_most
         return f"{self.name}: {value:.2f} ({wanted} is wanted): {'met' if is_met else 'NOT MET'}"
 

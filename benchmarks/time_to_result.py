@@ -24,7 +24,7 @@ from benchmarks import timing
 from memevit import cli, cores, manifest
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("start", "cache", "train", "evaluate", "save")
+STAGES = ("start", "cache", "train", "evaluate", "calibrate", "save")
 OURS, PLAIN = "(a) finetune_vit.py", "(b) plain Trainer"
 
 
@@ -134,14 +134,14 @@ def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir
     from transformers import Trainer
 
     import finetune_vit
-    from memevit.arguments import ModelArguments, RecipeArguments, RunArguments
+    from memevit.commands import calibrate
     from memevit.evaluation import measure
     from memevit.model import pixel_cache, runs, training
-    from memevit.model.recipe import FineTuningArguments
 
     watched = [
         (pixel_cache, "open_or_build_all", "cache"), (training, "train", "train"), (Trainer, "evaluate", "evaluate"),
         (runs, "_logits", "evaluate"), (training, "save", "save"), (measure, "record", "save"),
+        (calibrate, "finish", "calibrate"),
     ]  # fmt: skip
     for one in watched:
         stages.watch(*one)
@@ -150,8 +150,7 @@ def _ours(stages: Stages, source: Path, dataset: Path, backbone: Path, model_dir
     if not torch.accelerator.is_available():
         flags.append("--use_cpu")  # What several processes on a processor must be told.
     argv = ["--dataset", dataset, "--model_name_or_path", backbone, "--output_dir", model_dir, "--overwrite", *flags]
-    groups = (ModelArguments, RecipeArguments, RunArguments, FineTuningArguments)
-    if cli.run(finetune_vit.main, *groups, doc="", argv=[*map(str, argv)]):
+    if cli.run(finetune_vit.main, finetune_vit.argument_groups, doc="", argv=[*map(str, argv)]):
         raise SystemExit("finetune_vit.py failed")
 
 

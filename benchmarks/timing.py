@@ -25,6 +25,7 @@ from memevit import cores, files, results
 from memevit.data.sample import maze, memes, village
 from memevit.model import classifier, precision
 from memevit.model.timing import wait_for
+from memevit.portable import open_set
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = {"doom": maze.corridor, "animal_crossing": village.village}
@@ -85,7 +86,12 @@ def write_backbone(name: str, folder: Path, *, image_size: int = 224, n_layers: 
 
 
 def with_head(folder: Path, work_dir: Path) -> Path:
-    """A copy of a backbone with a head, for nothing is sorted without one; what it says does not matter here."""
+    """A copy of a backbone with a head, for nothing is sorted without one; what it says does not matter here.
+
+    A trained model, which lies beside the statistics of its images, is taken as it is.
+    """
+    if (folder / open_set.FILE).is_file():
+        return folder
     path = work_dir / f"{folder.name}-with-head"
     AutoModelForImageClassification.from_pretrained(folder).save_pretrained(path)
     AutoImageProcessor.from_pretrained(folder).save_pretrained(path)

@@ -9,6 +9,7 @@ from transformers import Trainer
 
 from benchmarks import memory, scaling, sort_throughput, time_to_result, timing, train_throughput
 from memevit import cli
+from memevit.commands import calibrate
 from memevit.evaluation import measure
 from memevit.model import pixel_cache, runs, training
 from tests.conftest import run_data_prep
@@ -82,7 +83,7 @@ def test_a_stage_within_another_is_counted_once():
 def test_the_way_to_a_model_is_split_into_its_stages(tmp_path, tiny_backbone, prepared, monkeypatch):
     watched = [
         (pixel_cache, "open_or_build_all"), (training, "train"), (runs, "_logits"), (training, "save"),
-        (Trainer, "evaluate"), (measure, "record"),
+        (Trainer, "evaluate"), (measure, "record"), (calibrate, "finish"),
     ]  # fmt: skip
     for owner, name in watched:
         monkeypatch.setattr(owner, name, getattr(owner, name))  # So that it is put back after the test.
@@ -91,7 +92,7 @@ def test_the_way_to_a_model_is_split_into_its_stages(tmp_path, tiny_backbone, pr
         "ours", str(stages), "unused", *map(str, (prepared, tiny_backbone, tmp_path / "model", 1, 32, 0))
     )
     found = json.loads(stages.read_text(encoding="utf-8"))
-    assert set(found) == {"cache", "train", "evaluate", "save"}
+    assert set(found) == {"cache", "train", "evaluate", "calibrate", "save"}
     assert all(seconds > 0 for seconds in found.values())
 
 
