@@ -49,10 +49,10 @@ def speed_table() -> str:
     lines = ["| what | network | device | memevit | baseline | speed-up |", "|---|---|---|---|---|---|"]
     for device, title in DEVICES.items():
         for name, rows_of in SPEED.items():
-            found = _measured(name, device)
-            rows = rows_of(found) if found else [("", "", "not measured", "")]
-            where = found["device"] if found else title
-            lines += [f"| {WORK[name]} | {row[0]} | {where} | {' | '.join(row[1:])} |" for row in rows]
+            runs_of = _measured(name, device)
+            rows = [(*row, found["device"]) for found in runs_of for row in rows_of(found)]
+            for network, *cells, where in rows or [("", "", "not measured", "", title)]:
+                lines.append(f"| {WORK[name]} | {network} | {where} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -63,21 +63,37 @@ def limits_table() -> str:
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for device in DEVICES:
         for name, sides in LIMITS.items():
-            found = _measured(name, device) or {"rows": []}
-            rows = {(row["model"], row["side"]): row for row in found["rows"]}
-            for model in dict.fromkeys(model for model, _ in rows):
-                rates = [_median(rows[model, side]["images_per_s"]) for side in sides]
-                ours = rows[model, sides[0]]
-                used = f"{ours['utilisation']:.0%}" if "utilisation" in ours else ""
-                cells = [WORK[name], Path(model).name, found["device"], *rates, f"{ours['share_of_limit']:.2f}", used]
-                lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            for found in _measured(name, device):
+                rows = {(row["model"], row["side"]): row for row in found["rows"]}
+                for model in dict.fromkeys(model for model, _ in rows):
+                    rates = [_median(rows[model, side]["images_per_s"]) for side in sides]
+                    ours = rows[model, sides[0]]
+                    used = f"{ours['utilisation']:.0%}" if "utilisation" in ours else ""
+                    cells = [WORK[name], _network(model, found), found["device"], *rates]
+                    cells += [f"{ours['share_of_limit']:.2f}", used]
+                    lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines + _profile_lines())
 
 
-def _measured(name: str, device: str) -> dict[str, Any] | None:
-    """What a speed benchmark found on a kind of device; None where it was not run."""
-    path = RESULTS / f"{name}_{device}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def _profile_lines() -> list[str]:
+    """Where the time of training steps goes on a GPU."""
+    lines = []
+    for found in _measured("profile_training", "cuda"):
+        network, n_steps = _network(found["settings"]["model"], found), found["settings"]["n_steps"]
+        most = ", ".join(f"`{row['name']}` {row['share']:.0%}" for row in found["rows"][:5])
+        lines += ["", f"{n_steps} training steps of {network} took {found['seconds']:.2f} s under the profiler "
+                  f"({found['device']}), without work for {found['idle_share']:.1%} of the time; {most}."]  # fmt: skip
+    return lines
+
+
+def _network(model: str, found: dict[str, Any]) -> str:
+    return Path(model).name + (", compiled" if found["settings"].get("torch_compile") else "")
+
+
+def _measured(name: str, device: str) -> list[dict[str, Any]]:
+    """What the runs of a speed benchmark found on a kind of device; none where it was not run."""
+    paths = [RESULTS / f"{name}_{device}.json", *sorted(RESULTS.glob(f"{name}_*_{device}.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
 
 
 def _train_rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -92,7 +108,7 @@ def _pairs(found: dict[str, Any], ours: str, usual: str, ratio: str) -> list[tup
     rows = {(row["model"], row["side"]): row for row in found["rows"]}
     return [
         (
-            Path(model).name,
+            _network(model, found),
             _median(row["images_per_s"]),
             _median(rows[model, usual]["images_per_s"]),
             f"{row[ratio]:.2f}",

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -123,41 +124,58 @@ def sides_of(
 ) -> tuple[dict[str, Callable[[], float]], float]:
     """Each side as a function that returns images per second, and the operations of one training image."""
     processor = AutoImageProcessor.from_pretrained(folder)
-    shown, augmentation = Processor.of(processor), Augmentation()
-    labels = [list(timing.CLASSES).index(path.parent.name) for path in paths]
-    cached = ImageDataset(paths, labels, shown, augmentation)
-    keep_decoded([cached], "train", args.work_dir / "cache")
-    plain = PlainDataset(paths, labels, processor, is_train=True)
-    finish = AugmentAndNormalise(shown, augmentation)
-
-    def model() -> PreTrainedModel:
-        set_seed(0)
-        return AutoModelForImageClassification.from_pretrained(
-            folder, num_labels=len(timing.CLASSES), ignore_mismatched_sizes=True,
-            problem_type="single_label_classification",
-        )  # fmt: skip
+    plain = PlainDataset(paths, _labels(paths), processor, is_train=True)
 
     def ours() -> ImageTrainer:
-        usual_log = recipe.FineTuningArguments.logging_steps  # Each line waits for the device.
-        own = trainer_arguments(args, args.n_steps, torch_compile=args.torch_compile, logging_steps=usual_log)
-        chosen = recipe.complete(RecipeArguments(), own, from_scratch=True)
-        trainer = build_trainer(
-            model(), processor, own, chosen, train=cached, validation=cached, prepare_batch=finish,
-            compute_metrics=lambda predicted, true: {},
-        )  # fmt: skip
-        os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)  # By which the next Trainer would be compiled too.
-        return trainer
+        return our_trainer(folder, paths, args, n_steps=args.n_steps)
 
     sides = {
         "ours": lambda: throughput(ours(), _WARM_UP_STEPS),
-        "plain": lambda: plain_throughput(model(), plain, args),
-        "limit": lambda: resident(model(), processor, args),
+        "plain": lambda: plain_throughput(new_model(folder), plain, args),
+        "limit": lambda: resident(new_model(folder), processor, args),
         "feed": lambda: feeding(ours()),
     }
-    return sides, training_flops(model(), shown.size)
+    return sides, training_flops(new_model(folder), Processor.of(processor).size)
 
 
-def trainer_arguments(args: TrainBenchmarkArguments, n_steps: int, **more: object) -> TrainingArguments:
+def _labels(paths: list[Path]) -> list[int]:
+    return [list(timing.CLASSES).index(path.parent.name) for path in paths]
+
+
+def new_model(folder: Path) -> PreTrainedModel:
+    """The network with a new head."""
+    set_seed(0)
+    return AutoModelForImageClassification.from_pretrained(
+        folder, num_labels=len(timing.CLASSES), ignore_mismatched_sizes=True,
+        problem_type="single_label_classification",
+    )  # fmt: skip
+
+
+def our_trainer(folder: Path, paths: list[Path], args: Any, *, n_steps: int) -> ImageTrainer:
+    """The Trainer of finetune_vit.py on cached pixels.
+
+    Args:
+        folder: of the network.
+        paths: of the images.
+        args: with `batch_size`, `bf16`, `torch_compile` and `work_dir`.
+        n_steps: of the training.
+    """
+    processor = AutoImageProcessor.from_pretrained(folder)
+    shown, augmentation = Processor.of(processor), Augmentation()
+    cached = ImageDataset(paths, _labels(paths), shown, augmentation)
+    keep_decoded([cached], "train", args.work_dir / "cache")
+    usual_log = recipe.FineTuningArguments.logging_steps  # Each line waits for the device.
+    own = trainer_arguments(args, n_steps, torch_compile=args.torch_compile, logging_steps=usual_log)
+    chosen = recipe.complete(RecipeArguments(), own, from_scratch=True)
+    trainer = build_trainer(
+        new_model(folder), processor, own, chosen, train=cached, validation=cached,
+        prepare_batch=AugmentAndNormalise(shown, augmentation), compute_metrics=lambda predicted, true: {},
+    )  # fmt: skip
+    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)  # By which the next Trainer would be compiled too.
+    return trainer
+
+
+def trainer_arguments(args: Any, n_steps: int, **more: object) -> TrainingArguments:
     """Those of a run that only trains."""
     return TrainingArguments(
         output_dir=str(args.work_dir / "trainer"), max_steps=n_steps, per_device_train_batch_size=args.batch_size,

@@ -208,6 +208,18 @@ def test_a_batch_that_does_not_fit_is_divided_before_the_run(monkeypatch, model)
     assert (plan.batch_size, plan.accumulation) == (4, 2)
 
 
+def test_a_batch_that_does_not_even_load_is_divided_before_the_run(model):
+    def load(n):
+        if n > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return torch.zeros(n, 3, 32, 32)
+
+    counts = {"train": 84, "validation": 18, "test": 18}
+    args = arguments(per_device_train_batch_size=8)
+    plan = preflight.make(model, args, load=load, counts=counts, wanted="fp32", limit_s=None)
+    assert (plan.batch_size, plan.accumulation) == (4, 2)
+
+
 def test_processes_look_for_parameters_without_a_gradient_only_where_there_are_some(model):
     picture = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
     assert not timing.has_idle(model, picture, "fp32")

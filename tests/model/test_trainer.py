@@ -234,18 +234,6 @@ def test_one_batch_is_prepared_ahead_and_accumulated_ones_stay_small(
     assert set(held) == {id(n_items)} | {id(value) for batch in batches for value in batch.values()}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_copying_ahead_on_a_gpu_trains_the_same_model(pictures, shown, tiny_backbone, tmp_path):
-    weights = []
-    for pin in (True, False):
-        trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=8, use_cpu=False,
-                             dataloader_pin_memory=pin)  # fmt: skip
-        assert (trainer._copy_stream is not None) == pin
-        trainer.train()
-        weights.append(trainer.model.classifier.weight.detach().cpu())
-    assert torch.allclose(*weights, atol=1e-4)
-
-
 def test_fetching_a_batch_waits_for_no_other_process(pictures, shown, tiny_backbone, tmp_path, monkeypatch):
     """A collective there would run in the copy stream, before the batch is augmented."""
     trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path)
