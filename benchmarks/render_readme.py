@@ -18,6 +18,7 @@ from benchmarks.backbone_card import METHODS
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 _MIN_FOR_ERROR = 3  # Seeds.
+_KNOWN_SCORES = ("MSP", "max-logit", "energy", "kNN", "Mahalanobis++")  # Those of the literature.
 _SHOWN = 0.0005  # A gain that the table does not show as 0.
 
 
@@ -257,6 +258,25 @@ def fast_table() -> str:
     return "\n".join(lines)
 
 
+def open_set_table() -> str:
+    """AUROC of published scores and of ours, macro mean over sources; the best of each backbone in bold."""
+    found = json.loads((RESULTS / "open_set.json").read_text(encoding="utf-8"))
+    columns = [(models, kind) for models in ("report", "report, two known") for kind in ("near", "far")]
+    titles = {"report": "six games known", "report, two known": "two games known"}
+    heads = [f"{titles[models]}: {'other games' if kind == 'near' else 'no game'}" for models, kind in columns]
+    lines = [f"| backbone | score | {' | '.join(heads)} |", "|" + "---|" * (len(columns) + 2)]
+    for entry in found.values():
+        by_column = [entry["macro_auroc"][models][kind] for models, kind in columns]
+        shown = [*_KNOWN_SCORES, entry["shipped"]]
+        for method in shown:
+            cells = [f"{own[method]:.3f}" for own in by_column]
+            best = [own[method] == max(own[name] for name in shown) for own in by_column]
+            cells = [f"**{cell}**" if is_best else cell for cell, is_best in zip(cells, best, strict=True)]
+            name = f"{method} (ours)" if method == entry["shipped"] else method
+            lines.append(f"| {entry['backbone']}, {len(entry['seeds'])} seeds | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines).replace(", 1 seeds", ", 1 seed")
+
+
 PAGES = {
     "README.md": {"demo": demo_table},
     "docs/choices.md": {
@@ -272,6 +292,7 @@ PAGES = {
         "scaling": scaling_table,
     },
     "docs/sort_memes.md": {"fast": fast_table},
+    "docs/unknown_images.md": {"open set": open_set_table},
 }
 
 

@@ -92,6 +92,15 @@ def test_every_command_of_the_documentation_is_accepted_by_its_parser(call, monk
     cli._parse(groups_of(script), module.__doc__, words, getattr(module, "POSITIONAL", None))
 
 
+def test_every_benchmark_of_the_documentation_has_the_options_that_are_given():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    calls = set(re.findall(r"python -m benchmarks\.(\w+)([^`|#\n]*)", text)) - {("render_readme", " -->")}
+    assert {"recipe", "reference", "scaling", "train_throughput", "fast_agreement"} <= {name for name, _ in calls}
+    for name, rest in calls:
+        used = {word for word in rest.split() if word.startswith("--")}
+        assert used <= flags_of(f"benchmarks.{name}") if used else (ROOT / "benchmarks" / f"{name}.py").is_file(), name
+
+
 def test_a_command_with_a_misspelt_option_is_not_accepted():
     with pytest.raises(UserError, match="Did you mean --output_dir"):
         cli._parse(groups_of("data_prep"), "", ["--source", "a", "--output_dir", "b", "--output_dri", "c"], None)

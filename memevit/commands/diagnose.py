@@ -332,13 +332,13 @@ def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
 
 def _mistakes(examined: _Examined, before: dict[str, np.ndarray] | None, found: list[leaks.Leak]) -> mistakes.Found:
     args, train, model = examined.args, examined.train, examined.model
-    twins: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    twins: dict[str, list[tuple[str, bool]]] = defaultdict(list)
     class_of = {row.file: row.class_name for part in examined.parts.values() for row in part.rows}
     for leak in found:
         pairs = ((leak.file, leak.other_split, leak.other_file), (leak.other_file, leak.split, leak.file))
         for file, other_split, other in pairs:
             if other_split == "train":
-                twins[file].append((class_of[other], other))
+                twins[file].append((class_of[other], leak.kind == leaks.SAME))
     taken = baselines.some_of(train.labels, label_errors.MAX_IMAGES, seed=args.seed)
     features, labels = (before["train"] if before else train.features)[taken], train.labels[taken]
     options = {"n_classes": examined.n_classes, "seed": args.seed}

@@ -12,7 +12,7 @@ from memevit.manifest import Row
 
 Predict = Callable[[Sequence[Image.Image]], np.ndarray]  # Logits [n, C] of RGB images.
 
-LABEL, TWIN, BOTH, TEXT, SMALL = "label", "twin", "both", "text", "small"
+LABEL, TWIN, TEMPLATE, BOTH, TEXT, SMALL = "label", "twin", "template", "both", "text", "small"
 UNLIKE, COLOUR, CAPTION, BORDER = "unlike", "colour", "caption", "border"
 FRAGILE, UNSTABLE, CLOSE = "fragile", "unstable", "close"
 NONE = "none"
@@ -21,6 +21,7 @@ VAGUE = (FRAGILE, UNSTABLE, CLOSE, NONE)  # They say little about what to do.
 TITLES = {
     LABEL: "possibly a wrong label",
     TWIN: "near-duplicate of a training image of another class",
+    TEMPLATE: "in a template known from another class",
     BOTH: "shows both classes",
     TEXT: "mostly text",
     SMALL: "few pixels",
@@ -36,6 +37,7 @@ TITLES = {
 REMEDIES = {
     LABEL: "Look at it, relabel it if the suggestion is right, and train again.",
     TWIN: "The same image stands in two classes. Decide which one is right and relabel or drop the other.",
+    TEMPLATE: "Add training images of the true class in this template (frame, layout), so that it tells nothing.",
     BOTH: "No single class is right. Drop it, or keep such images out of training.",
     TEXT: "There is little to see. Drop it, or accept that such images need a reader, not an image classifier.",
     SMALL: "Use a larger copy if there is one; else drop it.",

@@ -17,7 +17,7 @@ MAX_TRAIN, MAX_TEST = 5000, 5000  # Images from which baselines learn, and on wh
 N_PERMUTATIONS = 1000
 N_SHUFFLES = 10
 # Shares of the images that may be in another split too, or share a template with one there: so few decide nothing.
-_MAX_SAME, _MAX_LEAKED = 0.01, 0.05
+_MAX_SAME, _MAX_LEAKED = 0.01, 0.1
 _MIN_IMAGES = 30  # In the test split, for a verdict.
 _PATIENCE_S = 2.0
 

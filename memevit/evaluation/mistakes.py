@@ -81,7 +81,7 @@ def find(
     class_names: Sequence[str],
     predict: Predict,
     *,
-    twins: Mapping[str, Sequence[tuple[str, str]]],
+    twins: Mapping[str, Sequence[tuple[str, bool]]],
     fold_probabilities: Mapping[str, np.ndarray],
     doubted: tuple[np.ndarray, np.ndarray],
     second_opinion: Mapping[str, np.ndarray],
@@ -94,7 +94,8 @@ def find(
         held_out: the splits whose mistakes are shown.
         class_names: by id.
         predict: logits of RGB images.
-        twins: near-duplicates in the training split by file: (class name, file).
+        twins: near-duplicates in the training split by file: class name, and whether it is the same image or shares a
+            template only.
         fold_probabilities: [C] by file, from a model of a cross-validation that had not seen the image.
         doubted: positions [m] of training images and their probabilities [m, C] by models that had not seen them.
         second_opinion: [n, C] by held-out split, from a classifier of features that know nothing of the labels; a
@@ -229,9 +230,18 @@ def _label_causes(
     ]
 
 
-def _twin_causes(one: Mistake, twins: Sequence[tuple[str, str]], class_names: Sequence[str]) -> list[Cause]:
-    others = sorted({name for name, _ in twins if name != class_names[one.true]})
-    return [Cause(causes.TWIN, f"The same image is a training image of {listed(others)}.")] if others else []
+def _twin_causes(one: Mistake, twins: Sequence[tuple[str, bool]], class_names: Sequence[str]) -> list[Cause]:
+    """Training images that show the same, or share a template: a cause if only other classes have them."""
+    found = []
+    for key, is_same, what in (
+        (causes.TWIN, True, "The same image is a training image of"),
+        (causes.TEMPLATE, False, "It shares a template with training images of"),
+    ):
+        names = {name for name, own in twins if own == is_same}
+        others = sorted(names - {class_names[one.true]})
+        if others and (is_same or class_names[one.true] not in names):
+            found.append(Cause(key, f"{what} {listed(others)}."))
+    return found
 
 
 def _distance_causes(one: Mistake, far: float | None) -> list[Cause]:

@@ -77,3 +77,17 @@ def test_causes_come_in_the_order_of_what_can_be_corrected():
     found = causes.in_order([causes.Cause(causes.CLOSE, ""), causes.Cause(causes.LABEL, "")])
     assert [one.key for one in found] == [causes.LABEL, causes.CLOSE]
     assert causes.in_order([])[0].key == causes.NONE
+
+
+def test_a_template_counts_only_if_the_true_class_lacks_it():
+    from memevit.evaluation.mistakes import Mistake, _twin_causes
+
+    one = Mistake("test", 0, true=0, predicted=1, p_predicted=0.9, p_true=0.1, title="")
+
+    def found(*twins):
+        return [cause.key for cause in _twin_causes(one, twins, NAMES)]
+
+    assert found(("blue", True)) == [causes.TWIN]
+    assert found(("blue", False)) == [causes.TEMPLATE]
+    assert found(("blue", False), ("red", False)) == []
+    assert found(("red", True)) == []
