@@ -21,7 +21,7 @@ from memevit.commands.finetune import finetune
 from memevit.data import dataset as prepared
 from memevit.data import extend as extending
 from memevit.errors import UserError
-from memevit.evaluation import growth, measure, predictions
+from memevit.evaluation import growth, measure, plots, predictions
 from memevit.evaluation.growth import Answers
 from memevit.hub import model_page
 from memevit.model import backbone, extend, open_set, recipe
@@ -168,8 +168,8 @@ def _changed(
     if args.compare_joint:
         found["joint"] = _joint(args, dataset_dir, change)
     sections["growth"] = found
-    growth.draw(work_dir, found)
     results.update(work_dir, **sections, data=prepared.describe(dataset_dir))
+    plots.draw_figures(work_dir, results.read(work_dir))
     model_page.write(work_dir)
     return sections
 
