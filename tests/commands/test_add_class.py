@@ -169,7 +169,7 @@ def test_too_few_images_are_refused_with_what_more_would_give(tmp_path, trained,
                          "--output_dir", tmp_path / "m") == 2  # fmt: skip
     said = capsys.readouterr().err
     assert "'few' has 6 usable images" in said
-    assert "60 or more" in said
+    assert "60 and more" in said
 
 
 def test_stale_statistics_are_refused(tmp_path, trained, prepared, amber, capsys):
