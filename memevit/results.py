@@ -20,6 +20,7 @@ CARD_FILE = "README.md"  # Of a model, a dataset or a Space.
 CONFUSION_FILE = "confusion_matrix.png"
 CURVES_FILE = "learning_curves.png"
 KNOWN_SCORES_FILE = "known_scores.png"
+GROWTH_FILE = "growth.png"
 FORMAT = 1
 MODEL = "fine-tuned model"
 

@@ -21,7 +21,7 @@ from memevit.commands.finetune import finetune
 from memevit.data import dataset as prepared
 from memevit.data import extend as extending
 from memevit.errors import UserError
-from memevit.evaluation import growth, measure, predictions
+from memevit.evaluation import growth, measure, plots, predictions
 from memevit.evaluation.growth import Answers
 from memevit.hub import model_page
 from memevit.model import backbone, extend, open_set, recipe
@@ -41,7 +41,7 @@ REFINE_BELOW = 0.9  # Accuracy of the new classes on validation, as a fraction o
 REFINE_EPOCHS = 6
 REFINE_RATE = 0.2  # As a fraction of the learning rate of a whole training.
 MIN_IMAGES = 10  # Of a new class; with fewer its test split is too small to say anything.
-_GOOD_ADVICE = "10 give a first idea, 20 a usable class, 60 or more a threshold of its own for unknown images"
+_GOOD_ADVICE = "10 give a first idea, 20 a usable class, 60 and more steady figures"
 _DATASET_SUFFIX = ".dataset"
 
 
@@ -148,8 +148,8 @@ def _changed(
     """Write the new model to `work_dir`, and return the sections of its results.json."""
     seen = _observed(old, change, splits, batch_size=args.batch_size)
     head = _head(old, change, seen)
-    extend.with_classes(old.model, head, change.class_names).save_pretrained(work_dir)
-    old.image_processor.save_pretrained(work_dir)
+    grown = extend.with_classes(old.model, head, change.class_names)
+    backbone.save_checkpoint(grown, old.image_processor, work_dir)
     results.write_run(work_dir, _record(args, dataset_dir))
     calibrated = calibrate.finish(
         work_dir, splits, settings, seen={name: own.with_head(head) for name, own in seen.items()},
@@ -168,8 +168,8 @@ def _changed(
     if args.compare_joint:
         found["joint"] = _joint(args, dataset_dir, change)
     sections["growth"] = found
-    growth.draw(work_dir, found)
     results.update(work_dir, **sections, data=prepared.describe(dataset_dir))
+    plots.draw_figures(work_dir, results.read(work_dir))
     model_page.write(work_dir)
     return sections
 

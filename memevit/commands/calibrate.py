@@ -118,8 +118,7 @@ def finish(
     seen = {name: replace(own, logits=own.logits / temperature) for name, own in seen.items()}
     for key in (KEY, "custom_pipelines"):  # Of the model that this one was made of.
         vars(model.config).pop(key, None)
-    model.save_pretrained(model_dir)
-    image_processor.save_pretrained(model_dir)
+    backbone.save_checkpoint(model, image_processor, model_dir)
     others = _image_files(settings.others, at_least=2 * _MIN_UNKNOWN) if settings.others else []
     fitted = open_set.fit(
         seen["train"], validation=seen["validation"], class_names=class_names,
@@ -183,8 +182,7 @@ def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingAr
     with folder.begun(output_dir, record, args, overwrite=model_args.overwrite) as work_dir:
         if args.process_index:
             return None
-        model.float().save_pretrained(work_dir)
-        image_processor.save_pretrained(work_dir)
+        backbone.save_checkpoint(model.float(), image_processor, work_dir)
         if (found_before := Path(source) / results.RESULTS_FILE).is_file():
             shutil.copyfile(found_before, work_dir / results.RESULTS_FILE)
         cache_dir = pixel_cache.folder_of(model_args.dataset) if model_args.pixel_cache else None

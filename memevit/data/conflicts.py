@@ -9,7 +9,7 @@ import numpy as np
 
 from memevit import manifest
 from memevit.data.corrections import Correction
-from memevit.data.duplicates import Relations, components
+from memevit.data.duplicates import Relations, components, first_of_each
 from memevit.data.ingest import HASH_DIGITS, Scan
 from memevit.data.layout import SourceFile
 from memevit.data.splits import Group
@@ -150,7 +150,7 @@ def group_keys(scans: list[Scan], found: list[SourceFile], relations: Relations,
                 f"--group_column {group_column} is in no CSV beside the class folders; there are {columns}."
             )
         first_with: dict[str, int] = {}
-        pairs = list(zip(*_first_positions(labels), strict=True))
+        pairs = list(enumerate(first_of_each(labels)))
         for position, file in enumerate(found):
             if value := file.metadata.get(group_column, "").strip():
                 pairs.append((first_with.setdefault(value, position), position))
@@ -159,12 +159,6 @@ def group_keys(scans: list[Scan], found: list[SourceFile], relations: Relations,
     for label, scan in zip(labels.tolist(), scans, strict=True):
         least[label] = min(least.get(label, scan.sha256), scan.sha256)
     return [least[label][:HASH_DIGITS] for label in labels.tolist()]
-
-
-def _first_positions(labels: np.ndarray) -> tuple[list[int], list[int]]:
-    """For each position the first one with its label, and itself."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return first[inverse].tolist(), list(range(len(labels)))
 
 
 def groups_to_place(

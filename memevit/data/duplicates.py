@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,20 @@ def relate(
         n_pairs_compared=len(candidates),
         n_crowded_hashes=n_crowded,
     )
+
+
+def with_known_groups(relations: Relations, names: Sequence[str | None]) -> Relations:
+    """`relations`, with images of one name in one group; None is no name."""
+    first: dict[str, int] = {}
+    pairs = list(enumerate(first_of_each(relations.group)))
+    pairs += [(first.setdefault(name, position), position) for position, name in enumerate(names) if name is not None]
+    return replace(relations, group=components(len(names), pairs))
+
+
+def first_of_each(labels: np.ndarray) -> list[int]:
+    """The first position with the label of each position."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return first[inverse].tolist()
 
 
 def _proposed(scans: list[Scan]) -> tuple[list[tuple[int, int, Alignment | None]], int]:

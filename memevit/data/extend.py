@@ -57,7 +57,11 @@ def extend(
     names = {field.name for field in dataclasses.fields(prepare.Settings)}
     settings = prepare.Settings(**{name: value for name, value in prep["settings"].items() if name in names})
     settings = dataclasses.replace(settings, split_by="group", resplit=False)
-    earlier = prepare.Earlier(class_names, [row for row in rows if row.status != manifest.KEPT])
+    earlier = prepare.Earlier(
+        class_names,
+        {row.source: row.group for row in rows if row.status == manifest.KEPT},
+        [row for row in rows if row.status != manifest.KEPT],
+    )
     with files.locked(output_dir):
         return prepare.prepare_layout(
             Layout(sorted(found, key=lambda file: file.name), [], []),

@@ -69,9 +69,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Earlier:
-    """The prepared dataset that another one extends: its classes in their order, and rows of what it left out."""
+    """The prepared dataset that another one extends.
+
+    `class_names` are its classes in their order, `groups` the group of each of its images by source name, which are
+    not looked for again, and `left_out` the rows of what it left out.
+    """
 
     class_names: list[str]
+    groups: dict[str, str]
     left_out: list[manifest.Row]
 
 
@@ -191,7 +196,11 @@ def _build(
     ingest.require_mostly_readable(found, scans, settings.max_reject_fraction)
     usable = [position for position, scan in enumerate(scans) if not scan.problem]
     seen, seen_found = [scans[p] for p in usable], [found[p] for p in usable]
-    relations = duplicates.relate(seen, staging_dir, n_processes=n_processes)
+    known = [earlier.groups.get(file.name) for file in seen_found] if earlier else None
+    between = known and [file.name if group is None else "" for group, file in zip(known, seen_found, strict=True)]
+    relations = duplicates.relate(seen, staging_dir, n_processes=n_processes, between=between)
+    if known:
+        relations = duplicates.with_known_groups(relations, known)
     for scan in seen:
         scan.codes, scan.features = (), b""  # Done with, and they take as much room as all the rest of it.
     keys = conflicts.group_keys(seen, seen_found, relations, settings.group_column)

@@ -3,16 +3,12 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memevit import files
 from memevit.evaluation.significance import MCNEMAR, WILSON, mcnemar, wilson_interval
 
-FIGURE_FILE = "growth.png"
-FAR, NEAR = "drawn images of none of the classes", "images of the new class"
 _DPI = 100
 
 
@@ -110,10 +106,19 @@ def table(found: Mapping[str, Any]) -> str:
         lines += _called_unknown("Images of new classes", found["new_called_unknown"])
     lines += _called_unknown("Images of old classes", found["old_called_unknown"])
     for row in found.get("auroc", ()):
-        before = "-" if row["before"] is None else f"{row['before']:.3f}"
-        after = "-" if row["after"] is None else f"{row['after']:.3f}"
-        lines.append(f"AUROC, known against {row['name']} (n {row['n']}): {before} before, {after} after")
+        lines.append(
+            f"AUROC, known against {row['name']} (n {row['n']}): {row['before']:.3f} before, {row['after']:.3f} after"
+        )
+    if joint := found.get("joint"):
+        lines.append(
+            f"Trained from the start on all classes: old {joint['old']:.3f}, new {_number(joint['new'])}, harmonic "
+            f"mean {_number(joint['harmonic_mean'])} in {joint['seconds']:.0f} s; here {found['seconds']:.0f} s"
+        )
     return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _called_unknown(who: str, found: Mapping[str, Any]) -> list[str]:
@@ -121,11 +126,6 @@ def _called_unknown(who: str, found: Mapping[str, Any]) -> list[str]:
         return []
     before = f"{found['before']['value']:.0%} before, " if found["before"] else ""
     return [f"{who} called unknown: {before}{found['after']['value']:.0%} after (n {found['after']['n']})"]
-
-
-def draw(model_dir: Path, found: Mapping[str, Any]) -> None:
-    """Write growth.png, accuracy per class before and after."""
-    files.write_bytes(model_dir / FIGURE_FILE, bars_png(found))
 
 
 def bars_png(found: Mapping[str, Any]) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from memevit import escape, files
-from memevit.evaluation import known_scores
-from memevit.results import CONFUSION_FILE, CURVES_FILE, KNOWN_SCORES_FILE
+from memevit.evaluation import growth, known_scores
+from memevit.results import CONFUSION_FILE, CURVES_FILE, GROWTH_FILE, KNOWN_SCORES_FILE
 
 MAX_LABELLED_CLASSES = 40
 MAX_NUMBERED_CLASSES = 15
@@ -25,6 +25,8 @@ def figures(found: Mapping[str, Any]) -> dict[str, bytes]:
         drawn[CONFUSION_FILE] = confusion_png(confusion)
     if histogram := (found.get("open_set") or {}).get("histogram"):
         drawn[KNOWN_SCORES_FILE] = known_scores.histogram_png(histogram)
+    if found.get("growth"):
+        drawn[GROWTH_FILE] = growth.bars_png(found["growth"])
     return drawn
 
 

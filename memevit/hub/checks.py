@@ -269,7 +269,7 @@ def agrees_with_record(
     is_half = training.get("precision") in ("fp16", "bf16")
     tolerance = RECORD_TOLERANCE_HALF_PRECISION if is_half else RECORD_TOLERANCE
     for path, own in zip(reference.paths, reference.probabilities, strict=True):
-        row = recorded.get(path.relative_to(dataset_dir).as_posix())
+        row = recorded.get(path.absolute().relative_to(dataset_dir.absolute()).as_posix())
         if row is None or set(row) != set(reference.class_names):
             raise UserError(
                 f"{model_dir / results.PREDICTIONS_FILE} knows nothing of {path.name}, or other classes. Is "

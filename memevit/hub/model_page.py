@@ -26,7 +26,7 @@ from memevit.hub import description as words
 from memevit.hub.dataset_page import without_folders
 from memevit.hub.description import Description
 from memevit.portable import open_set
-from memevit.results import CARD_FILE, CONFUSION_FILE, CURVES_FILE, KNOWN_SCORES_FILE
+from memevit.results import CARD_FILE, CONFUSION_FILE, CURVES_FILE, GROWTH_FILE, KNOWN_SCORES_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,10 @@ LATER_SECTIONS = {
     "growth": "Classes added later",
 }
 # What a section must hold for its own template; with less it is a table of measurements.
-_OWN_SECTION = {"open_set": {"reject_label", "per_class", "sources"}}
+_OWN_SECTION = {
+    "open_set": {"reject_label", "per_class", "sources"},
+    "growth": {"old_classes", "new_classes", "head"},
+}
 MAX_NAMED_CLASSES = 12  # In the first sentence.
 MAX_CLASSES_IN_INDEX = 50  # With their own entries in the model-index.
 MAX_SHOWN_ANSWERS = 3  # Of a sample output.
@@ -56,7 +59,7 @@ _COPIED = re.compile(
     rf"|{WEIGHTS.pattern}|model\.safetensors\.index\.json"
 )
 _REWRITTEN = (results.RESULTS_FILE, results.RUN_FILE)
-_RENDERED = (CARD_FILE, CONFUSION_FILE, CURVES_FILE, KNOWN_SCORES_FILE)
+_RENDERED = (CARD_FILE, CONFUSION_FILE, CURVES_FILE, GROWTH_FILE, KNOWN_SCORES_FILE)
 # The pipeline that answers `unknown`, of models with statistics for it.
 _CODE = {path.name: path for path in (*(Path(open_set.__file__).with_name(name) for name in (
     "pipeline.py", "open_set.py", "features.py")), Path(pixels.__file__))}  # fmt: skip
@@ -278,7 +281,10 @@ def render(
     front = _front_matter(found, name, description, links, license_id=license_id, examples=examples)
     scores = _scores(found.get("measurements") or [])
     environment = _environment()
-    drawn_known_scores = KNOWN_SCORES_FILE if (model_dir / KNOWN_SCORES_FILE).is_file() else None
+    drawn = {
+        f"{name.removesuffix('.png')}_file": name if (model_dir / name).is_file() else None
+        for name in (CONFUSION_FILE, CURVES_FILE, GROWTH_FILE, KNOWN_SCORES_FILE)
+    }
     body = environment.get_template("model_card.md.j2").render(
         name=name,
         description=description,
@@ -293,8 +299,8 @@ def render(
         not_beaten=_not_beaten(found, scores),
         has_open_set=bool(found.get("open_set")),
         max_named=MAX_NAMED_CLASSES,
-        confusion_file=CONFUSION_FILE if (model_dir / CONFUSION_FILE).is_file() else None,
-        curves_file=CURVES_FILE if (model_dir / CURVES_FILE).is_file() else None,
+        confusion_file=drawn["confusion_matrix_file"],
+        curves_file=drawn["learning_curves_file"],
         settings=_settings(training),
         author=links.repo_id.split("/")[0] if links.repo_id else None,
         later=[
@@ -309,7 +315,8 @@ def render(
                     name=name,
                     version=links.version,
                     pipeline=bool(links.repo_id) and has_open_set(model_dir),
-                    known_scores_file=drawn_known_scores,
+                    known_scores_file=drawn["known_scores_file"],
+                    growth_file=drawn["growth_file"],
                 )
             )
         ],

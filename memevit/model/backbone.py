@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -265,3 +266,20 @@ def n_parameters(model: PreTrainedModel) -> tuple[int, int]:
     """Number of parameters, and of those that training changes."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
+def save_checkpoint(
+    model: PreTrainedModel, image_processor: BaseImageProcessor, model_dir: Path, **options: Any
+) -> None:
+    """Write an ordinary Transformers checkpoint whose files have the same permissions.
+
+    Args:
+        model: whose weights and config.json are written.
+        image_processor: of the model.
+        model_dir: the folder; made if it is missing.
+        options: of `save_pretrained`.
+    """
+    model.save_pretrained(model_dir, **options)
+    image_processor.save_pretrained(model_dir)
+    for path in model_dir.glob("*.safetensors"):  # safetensors lets only the owner read them.
+        shutil.copymode(model_dir / "config.json", path)

@@ -46,7 +46,9 @@ class _Graph(nn.Module):
         self.terms = known.settings["score"] if known else []
         self._tap = FeatureTap(model, known.layers) if known else None
         for name, value in known.arrays.items() if known else ():
-            if name.startswith(("mean.", "whitening.", "standard.")):
+            if name.startswith("mean."):
+                value = value[np.isfinite(value).all(axis=1)]  # Rows of classes without images are left out.
+            if name.startswith(("mean.", "whitening.", "standard.", "others.")):
                 self.register_buffer(_buffer(name), torch.from_numpy(value.astype(np.float32)))
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -60,14 +62,21 @@ class _Graph(nn.Module):
 
     def _term(self, name: str, logits: torch.Tensor, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """[B] the same as `open_set.raw_terms`, in operators that ONNX has."""
+        if name == open_set.MAX_LOGIT:
+            return logits.amax(dim=1)
         if name == open_set.LOG_ODDS:
             ordered = logits.sort(dim=1, descending=True).values
             return ordered[:, 0] - ordered[:, 1:].logsumexp(dim=1)
+        if name == open_set.OTHERS:
+            rows = [self._whitened(layer, features) for layer in sorted(features)]
+            return torch.cat(rows, dim=1) @ self.get_buffer(_buffer("others.weight"))
         layer = name.removeprefix(open_set.MAHALANOBIS)
-        means, whitening = self.get_buffer(_buffer(f"mean.{layer}")), self.get_buffer(_buffer(f"whitening.{layer}"))
-        rows = nn.functional.normalize(features[layer], dim=1) @ whitening.T
+        centres = self.get_buffer(_buffer(f"mean.{layer}")) @ self.get_buffer(_buffer(f"whitening.{layer}")).T
         # Differences first: the square of a sum would cancel in single precision.
-        return -((rows[:, None] - (means @ whitening.T)[None]) ** 2).sum(dim=2).amin(dim=1)
+        return -((self._whitened(layer, features)[:, None] - centres[None]) ** 2).sum(dim=2).amin(dim=1)
+
+    def _whitened(self, layer: str, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return nn.functional.normalize(features[layer], dim=1) @ self.get_buffer(_buffer(f"whitening.{layer}")).T
 
     def close(self) -> None:
         if self._tap:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files, labels
+from memevit.model import backbone
 from memevit.model.forward import default_blocks, forward_dataset
 from memevit.model.image_dataset import ImageDataset, as_batch
 from memevit.portable import features, open_set
@@ -395,8 +396,7 @@ def write_with_unknown_class(
     larger.config.id2label, larger.config.label2id = labels.label_maps(names)
     for key in (open_set.KEY, "custom_pipelines"):
         vars(larger.config).pop(key, None)
-    larger.save_pretrained(folder)
-    image_processor.save_pretrained(folder)
+    backbone.save_checkpoint(larger, image_processor, folder)
 
 
 def logit_threshold(validation: Seen, false_rejection: float) -> float:

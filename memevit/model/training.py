@@ -1,7 +1,6 @@
 """One training run: build the model, train it, predict, and save it."""
 
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -160,7 +159,4 @@ def save(trainer: Trainer, image_processor: BaseImageProcessor, model_dir: Path)
         return
     del model.save_pretrained  # Back to the parameter names that every version of Transformers reads.
     in_fp32 = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-    model.save_pretrained(model_dir, state_dict=in_fp32)
-    image_processor.save_pretrained(model_dir)
-    for path in model_dir.glob("*.safetensors"):  # safetensors lets only the owner read them.
-        shutil.copymode(model_dir / "config.json", path)
+    backbone.save_checkpoint(model, image_processor, model_dir, state_dict=in_fp32)

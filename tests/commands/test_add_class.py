@@ -8,7 +8,7 @@ from transformers import pipeline
 
 from memevit import results
 from memevit.data import dataset
-from memevit.evaluation import growth, predictions
+from memevit.evaluation import predictions
 from memevit.model import extend
 from memevit.portable.open_set import OpenSet
 from tests.conftest import COLOURS, draw_picture, run_script
@@ -84,7 +84,14 @@ def test_the_table_compares_the_same_images_before_and_after(grown, trained):
     assert found["old"]["before"] == pytest.approx(right.mean())
     assert found["new"]["n"] == found["new_classes"][0]["n"] == 6
     assert found["new_called_unknown"]["before"]["n"] == 6
-    assert (grown / growth.FIGURE_FILE).read_bytes().startswith(b"\x89PNG")
+    assert (grown / results.GROWTH_FILE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_card_shows_the_table(grown):
+    card = (grown / "README.md").read_text()
+    assert "## Classes added later" in card
+    assert "| amber | 6 | new |" in card
+    assert "](growth.png)" in card
 
 
 def test_statistics_and_bank_know_the_new_class(grown):
@@ -162,7 +169,7 @@ def test_too_few_images_are_refused_with_what_more_would_give(tmp_path, trained,
                          "--output_dir", tmp_path / "m") == 2  # fmt: skip
     said = capsys.readouterr().err
     assert "'few' has 6 usable images" in said
-    assert "60 or more" in said
+    assert "60 and more" in said
 
 
 def test_stale_statistics_are_refused(tmp_path, trained, prepared, amber, capsys):

@@ -71,3 +71,13 @@ def test_a_folder_without_images_is_refused(tmp_path, prepared):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no files"):
         extend.extend(prepared, {"amber": tmp_path / "empty"}, tmp_path / "data")
+
+
+def test_old_images_are_not_regrouped(prepared, extended):
+    old = {row.source: row for row in manifest.kept(manifest.read(prepared))}
+    groups = {}
+    for row in manifest.kept(manifest.read(extended)):
+        if row.source in old:
+            groups.setdefault(old[row.source].group, set()).add(row.group)
+    assert len(groups) == len({row.group for row in old.values()})
+    assert all(len(found) == 1 for found in groups.values())
