@@ -21,11 +21,14 @@ demo: install
 	rm -rf "$(DEMO)"
 	$(BIN)/python data_prep.py --source sample --output_dir $(DEMO)/data
 	$(LAUNCH) finetune_vit.py --dataset $(DEMO)/data --output_dir $(DEMO)/model --model_name_or_path backbones/vit-micro-patch8-64
-	$(BIN)/python -m memevit.demo $(DEMO) --fill_inbox
+	$(BIN)/python -m memevit.commands.demo $(DEMO) --fill_inbox
 	$(BIN)/python sort_memes.py --model $(DEMO)/model $(DEMO)/inbox --into $(DEMO)/sorted --min_probability 0.6 \
 		--output $(DEMO)/rows.csv --contact_sheet $(DEMO)/sheets
 	$(BIN)/python diagnose.py --model $(DEMO)/model --dataset $(DEMO)/data --learning_curve
-	$(BIN)/python -m memevit.demo $(DEMO)
+	$(BIN)/python add_class.py --model $(DEMO)/model --dataset $(DEMO)/data --no_auto_refine --class_name genshin_impact \
+		--images $(DEMO)/data-sample/held_apart/genshin_impact --output_dir $(DEMO)/model-3
+	$(BIN)/python push_to_hub.py --model $(DEMO)/model --dataset $(DEMO)/data --repo_id demo/doom-or-animal-crossing --dry_run
+	$(BIN)/python -m memevit.commands.demo $(DEMO)
 
 test: export HF_HUB_OFFLINE = 1
 test: install

@@ -40,7 +40,7 @@ tags:
 # {name}
 
 A Vision Transformer of {million_parameters:.2f} million parameters ({layers} layers, width {width}, {heads} heads,
-{size} x {size} pixels, patches of {patch}), pretrained on pictures that are drawn from mathematical formulas. It has
+{size} x {size} pixels, patches of {patch}), pretrained on images that are drawn from mathematical formulas. It has
 seen no photograph, no game and no work of anyone else, so its licence is this project's: Apache-2.0. It is meant for
 demonstrations, tests and laptops without a network; for real work take a backbone that was pretrained on photographs.
 
@@ -55,17 +55,17 @@ model = AutoModelForImageClassification.from_pretrained("backbones/{name}", num_
 `benchmarks/formula_images.py` draws scenes: a background and up to seven objects that cover one another. Palette
 ({palette} of them), texture ({texture}: superposed waves and noise with a power-law spectrum), contour ({contour}:
 waves around a circle), style ({style}: outlines, pixel size, blur, grain, shading) and fractal ({fractal} iterated
-function systems) are drawn independently, and each parameter is changed by a few percent every time. No picture is
+function systems) are drawn independently, and each parameter is changed by a few percent every time. No image is
 drawn twice.
 
 ## Recipe
 
-The CLS token tells which palette, texture, contour, style and fractal a picture was drawn with, the colours in it, and
+The CLS token tells which palette, texture, contour, style and fractal an image was drawn with, the colours in it, and
 how much edge there is in each direction; every patch tells the latter for itself and its neighbourhood. Until the
 learning rate falls, the network sees a random {kept:.0%} of the patches.
 
 AdamW, learning rate {learning_rate}, weight decay {weight_decay}, batches of {batch_size}, {steps:,} steps, cooldown
-over the last {cooldown:.0%}. {views:,} pictures in {seconds:,.0f} s on {hardware}, which had other work at the
+over the last {cooldown:.0%}. {views:,} images in {seconds:,.0f} s on {hardware}, which had other work at the
 same time. Settings `{config}` in `benchmarks/pretrain_backbone.json`; seed {seed}. To repeat it:
 
     python -m benchmarks.pretrain_backbone --config {config} --work_dir runs/micro --workers 1 --threads 1
@@ -78,7 +78,7 @@ A task that stays at 1 was not learned in this time.
 
 ## Evaluation
 
-Macro accuracy on the test split of {dataset} ({n:,} pictures of {n_classes} open-source games, {n_groups:,} groups that
+Macro accuracy on the test split of {dataset} ({n:,} images of {n_classes} open-source games, {n_groups:,} groups that
 stay on one side of the split; 70 % train, 15 % validation, 15 % test), {n_seeds} seeds, each with a split of its own.
 {epochs} epochs in {precision} for every network; learning rate chosen among {rates} for each network alike, on a split
 that is not among those reported.
@@ -96,8 +96,8 @@ on {n_ahead} of {n_seeds} seeds. The linear probe is {probe_gain:+.1f} points ab
 LIMITS = """- It knows colours, textures and edges, not things: it is small, and was trained for {minutes:.0f} minutes.
 - It sees {size} x {size} pixels: captions can't be read, small sprites are blurs.
 - It was measured on sprites, textures and screenshots of open-source games only, by those who chose its recipe; the
-  recipe was tried on splits of the same pictures, so that the numbers are a little too good.
-- The properties of a file (size, format) tell much about the class of these pictures; see the table."""
+  recipe was tried on splits of the same images, so that the numbers are a little too good.
+- The properties of a file (size, format) tell much about the class of these images; see the table."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Pictures with the statistics of screenshots, drawn for benchmarks: soft gradients, textures, hard edges and text."""
+"""Images with the statistics of screenshots, drawn for benchmarks: soft gradients, textures, hard edges and text."""
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,7 +14,7 @@ _WORDS = "just five more minutes of this and then to bed".split()
 
 
 def draw_picture(seed: int, size: tuple[int, int]) -> Image.Image:
-    """An RGB picture of `size` (width, height) that no other seed gives."""
+    """An RGB image of `size` (width, height) that no other seed gives."""
     random = np.random.default_rng(seed)
     levels = np.zeros((size[1], size[0], 3), dtype=np.float32)
     for cells in _OCTAVES:
@@ -35,7 +35,7 @@ def draw_picture(seed: int, size: tuple[int, int]) -> Image.Image:
 
 
 def write_classes(root: Path, *, n_images: int, size: tuple[int, int], suffix: str, n_processes: int) -> list[Path]:
-    """Fill the new folder `root` with two class folders of pictures, `n_images` in all; returns their paths."""
+    """Fill the new folder `root` with two class folders of images, `n_images` in all; returns their paths."""
     paths = [root / f"class_{number % 2}" / f"{number:06}.{suffix}" for number in range(n_images)]
     for name in ("class_0", "class_1"):
         (root / name).mkdir(parents=True)

@@ -4,8 +4,8 @@
     python -m benchmarks.duplicate_search --sizes 50000 200000
 
 Each search runs in a process of its own on hashes of one of four kinds: evenly spread; spread like those of drawn memes
-(their 16-bit parts, shuffled); the same with half of them in templates of 100 pictures; and the same with a tenth of
-all around one single hash, as the placeholder of a removed picture or a very popular template gives them.
+(their 16-bit parts, shuffled); the same with half of them in templates of 100 images; and the same with a tenth of
+all around one single hash, as the placeholder of a removed image or a very popular template gives them.
 
 Then the search for common local features, on images whose features are those of drawn memes with some bits flipped, a
 tenth of the images in pairs that have half of their features in common.

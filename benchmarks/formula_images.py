@@ -1,13 +1,13 @@
-"""Pictures drawn from mathematical formulas, in batches, on any device; the parameters of the formulas are the labels.
+"""Images drawn from mathematical formulas, in batches, on any device; the parameters of the formulas are the labels.
 
-A picture is a scene: a background and a few objects that cover one another. What it looks like is drawn from banks of
+An image is a scene: a background and a few objects that cover one another. What it looks like is drawn from banks of
 formulas, each independently of the others, so that no bank's label can be guessed from another's:
 
     palette   colours along a path through colour space
     texture   three patterns: sums of waves along bent axes, and noise with a power-law spectrum
     contour   the outline of the objects: superposed waves around a circle
     style     outlines, pixel size, grey levels, blur, grain, shading, number and size of objects
-    fractal   an iterated function system, drawn as points over half of the pictures
+    fractal   an iterated function system, drawn as points over half of the images
 
 Everything else is chance: where objects are, how large, which pattern they carry, and a change of each parameter by a
 few percent, so that one label stands for a neighbourhood of formulas and not for one drawing.
@@ -197,7 +197,7 @@ def _chaos_game(maps: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Renderer:
-    """Draws batches of labelled pictures."""
+    """Draws batches of labelled images."""
 
     def __init__(self, bank: Bank, *, image_size: int, device: torch.device | str = "cpu") -> None:
         self.bank = bank.to(device)
@@ -207,7 +207,7 @@ class Renderer:
         self._y, self._x = along.view(1, 1, -1, 1), along.view(1, 1, 1, -1)
 
     def render(self, n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """`n` pictures, [n, 3, S, S] in [0, 1], and their labels, [n] each, by the name of the bank."""
+        """`n` images, [n, 3, S, S] in [0, 1], and their labels, [n] each, by the name of the bank."""
         labels = self._draw_labels(n, generator)
         style = self.bank.style_values[labels["style"]]
         patterns = self._patterns(labels["texture"], generator)
@@ -255,7 +255,7 @@ class Renderer:
     def _wave(self, wave: Tensor, zoom: Tensor, generator: torch.Generator) -> Tensor:
         """[B, N_PATTERNS, S, S] one wave of `wave` [B, N_PATTERNS, 5] in each pattern."""
         n = len(wave)
-        turn = 0.08 * _normal((n, 1), generator)  # The same for all waves of a picture, up to chance.
+        turn = 0.08 * _normal((n, 1), generator)  # The same for all waves of an image, up to chance.
         frequency, angle, amplitude, bend, bend_frequency = wave.unbind(-1)
         cosine, sine = ((angle + turn).cos().view(n, -1, 1, 1), (angle + turn).sin().view(n, -1, 1, 1))
         phase, bend_phase = _uniform(0, _TAU, (2, n, N_PATTERNS, 1, 1), generator)

@@ -1,4 +1,4 @@
-"""Classical descriptors of pictures, in batches: what a network can be asked to compute before it can read formulas.
+"""Classical descriptors of images, in batches: what a network can be asked to compute before it can read formulas.
 
 They need no labels, and every patch has its own, so they teach the first layers within minutes: colours, contrast, and
 how much edge there is in each direction at three scales (Freeman and Roth 1995; Dalal and Triggs 2005).
@@ -23,7 +23,7 @@ class Descriptors:
     """What `describe` finds.
 
     `local` [B, patches, 2 N_LOCAL] is of each patch and of its neighbourhood, `overall` [B, 2 N_LOCAL] their mean and
-    spread over the picture, `colours` [B, N_COLOUR_BINS ** 3] the shares of the colours.
+    spread over the image, `colours` [B, N_COLOUR_BINS ** 3] the shares of the colours.
     """
 
     local: Tensor

@@ -1,7 +1,7 @@
 """The usual way: the Trainer on full-size files, Pillow transforms in loader workers, everything in every epoch.
 
 It does what the image classification example of Transformers does, with Pillow in the place of torchvision: a random
-resized crop, a tensor, normalised, by one picture at a time. It mirrors nothing, as nothing here does.
+resized crop, a tensor, normalised, by one image at a time. It mirrors nothing, as nothing here does.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _AREA, _ASPECT = (0.6, 1.0), (3 / 4, 4 / 3)
 
 
 class PlainDataset(Dataset):
-    """Pictures of full size and their labels; varied for training, by the image processor alone for evaluation."""
+    """Images of full size and their labels; varied for training, by the image processor alone for evaluation."""
 
     def __init__(
         self, paths: Sequence[Path], labels: Sequence[int], image_processor: BaseImageProcessor, *, is_train: bool
@@ -31,7 +31,7 @@ class PlainDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """`pixel_values` [3, H, W] and the label of one picture."""
+        """`pixel_values` [3, H, W] and the label of one image."""
         image = Image.open(self.paths[position]).convert("RGB")
         if self._is_train:
             image = image.crop(_random_box(image.size))

@@ -1,4 +1,4 @@
-"""Measure the peak memory of data_prep.py on many small pictures.
+"""Measure the peak memory of data_prep.py on many small images.
 
     python -m benchmarks.prepare_memory
     python -m benchmarks.prepare_memory --sizes 1000 10000
@@ -27,20 +27,20 @@ SIZE_PX = (64, 48)
 
 @dataclass
 class MemoryArguments:
-    """How many pictures are prepared, and where the figures go."""
+    """How many images are prepared, and where the figures go."""
 
-    sizes: list[int] = field(default_factory=lambda: [10_000, 100_000], metadata={"help": "Numbers of pictures."})
+    sizes: list[int] = field(default_factory=lambda: [10_000, 100_000], metadata={"help": "Numbers of images."})
     processes: int = field(default=2, metadata={"help": "Of data_prep.py."})
     output: Path = field(default=Path("benchmarks/results/prepare_memory.json"), metadata={"help": "JSON file."})
 
 
 def main(args: MemoryArguments) -> None:
-    """Prepare each number of pictures, and write and print the figures."""
+    """Prepare each number of images, and write and print the figures."""
     memory.require_proc()
     runs = []
     for size in args.sizes:
         runs.append(_measure(size, args.processes))
-        logger.info("%s", "{n_images:>9,} pictures: {peak_mb:,} MB at most, {seconds} s".format(**runs[-1]))
+        logger.info("%s", "{n_images:>9,} images: {peak_mb:,} MB at most, {seconds} s".format(**runs[-1]))
     report = {"hardware": results.processor_name(), "processes": args.processes, "size_px": SIZE_PX, "runs": runs}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

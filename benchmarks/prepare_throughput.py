@@ -39,7 +39,7 @@ SIDES = ("data_prep.py", "bare Pillow", "bare Pillow, reduced scale")
 class ThroughputArguments:
     """How much is measured, and where the figures go."""
 
-    n_images: int = field(default=1000, metadata={"help": "Pictures per format."})
+    n_images: int = field(default=1000, metadata={"help": "Images per format."})
     processes: int = field(default=2, metadata={"help": "Of either side."})
     repeats: int = field(default=3, metadata={"help": "Turns of each side; the median counts."})
     output: Path = field(default=Path("benchmarks/results/prepare_throughput.json"), metadata={"help": "JSON file."})

@@ -1,11 +1,11 @@
-"""Pretrain a small Vision Transformer on pictures drawn from formulas; it never sees a photograph or a game.
+"""Pretrain a small Vision Transformer on images drawn from formulas; it never sees a photograph or a game.
 
     python -m benchmarks.pretrain_backbone --config vit-tiny-patch16-128 --work_dir runs/tiny --minutes 9
     python -m benchmarks.pretrain_backbone --config vit-micro-patch8-64 --work_dir runs/micro --workers 1 --threads 1
     python -m benchmarks.pretrain_backbone --config miniature --work_dir runs/miniature
 
 The settings are in pretrain_backbone.json. The network reads off, from a random half of the patches, which palette,
-texture, contour, style and fractal a picture was drawn with (formula_images.py), and classical descriptors of its
+texture, contour, style and fractal an image was drawn with (formula_images.py), and classical descriptors of its
 patches and of the whole (image_descriptors.py). The same command goes on where it
 stopped: after `--minutes`, on Ctrl-C, or when the machine went away. `runs/micro/checkpoint/` holds the state in files
 below 16 MB; `runs/micro/backbone/`, written with every checkpoint, is an ordinary Transformers checkpoint in fp16.
@@ -63,7 +63,7 @@ class PretrainingArguments:
     learning_rate: float = field(default=0.0, metadata={"help": "Another one than that of the settings."})
     workers: int = field(default=0, metadata={"help": "Processes that draw; 0 draws on the device that trains."})
     threads: int = field(default=0, metadata={"help": "Of torch; 0 leaves its default."})
-    seed: int = field(default=0, metadata={"help": "Of formulas, pictures and first weights."})
+    seed: int = field(default=0, metadata={"help": "Of formulas, images and first weights."})
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Batches(IterableDataset):
         self._settings, self._seed, self._first, self._device = settings, seed, first, device
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
-        """Pictures, the positions of the patches that are kept, and what each head is to say."""
+        """Images, the positions of the patches that are kept, and what each head is to say."""
         worker = torch.utils.data.get_worker_info()
         own, n_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         bank = make_bank(BankSizes(**self._settings.banks), seed=self._seed)
@@ -221,7 +221,7 @@ def main(args: PretrainingArguments) -> None:
     optimizer = make_optimizer(model, settings)
     state = load_checkpoint(args.work_dir, model, optimizer)
     logger.info(
-        "%s on %s: steps %d to %d, %d pictures each",
+        "%s on %s: steps %d to %d, %d images each",
         args.config,
         device,
         state.step,

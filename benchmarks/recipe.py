@@ -54,7 +54,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class RecipeBenchmarkArguments:
-    """What is compared, on which pictures, and how long."""
+    """What is compared, on which images, and how long."""
 
     datasets: list[Path] = field(metadata={"help": "Folders that data_prep.py wrote."})
     backbone: Path = field(metadata={"help": "Checkpoint folder."})

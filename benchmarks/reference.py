@@ -2,10 +2,10 @@
 
     python -m benchmarks.reference --datasets games/ sample/ --backbone backbones/vit-micro-patch8-64
 
-The datasets are folders that data_prep.py wrote. Both recipes train the same backbone on the same pictures for the
+The datasets are folders that data_prep.py wrote. Both recipes train the same backbone on the same images for the
 same number of epochs. The plain one is written from its description: AdamW at 5e-5 for all weights, falling linearly,
-no weight decay, batches of 8, random crops of 8-100 % of the picture, mirrored half of the time, the middle of the
-picture in evaluation, and the checkpoint with the lowest validation loss. Writes a JSON file with the scores of every
+no weight decay, batches of 8, random crops of 8-100 % of the image, mirrored half of the time, the middle of the
+image in evaluation, and the checkpoint with the lowest validation loss. Writes a JSON file with the scores of every
 run and the verdict; the same command goes on where it stopped.
 """
 
@@ -36,7 +36,7 @@ _ATTEMPTS = 10  # At a crop that fits, before the middle is taken.
 
 @dataclass
 class ReferenceArguments:
-    """What is compared, on which pictures, and how long."""
+    """What is compared, on which images, and how long."""
 
     datasets: list[Path] = field(metadata={"help": "Folders that data_prep.py wrote."})
     backbone: Path = field(metadata={"help": "Checkpoint folder."})
@@ -105,7 +105,7 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
     Args:
         dataset: folder that data_prep.py wrote.
         backbone: checkpoint folder.
-        epochs: how often every training picture is seen.
+        epochs: how often every training image is seen.
         seed: of the training.
         precision: fp32 or bf16; predictions are made in fp32.
     """
@@ -189,7 +189,7 @@ def _best_weights() -> Any:
 
 
 class _Pictures:
-    """Pictures and labels of one split, decoded once, as the example shows them."""
+    """Images and labels of one split, decoded once, as the example shows them."""
 
     def __init__(self, paths: list[Path], labels: list[int], image_processor: Any, side: int, *, varied: bool) -> None:
         self._images = [pixels.load_image(path) for path in paths]
@@ -229,7 +229,7 @@ def random_box(size: tuple[int, int], random: np.random.Generator) -> tuple[floa
 
 
 def middle_box(size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest square in the middle of a picture of `size`.
+    """The largest square in the middle of an image of `size`.
 
     Example:
         >>> middle_box((6, 4))

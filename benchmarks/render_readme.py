@@ -18,6 +18,7 @@ from benchmarks.backbone_card import METHODS
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 _MIN_FOR_ERROR = 3  # Seeds.
+_SHOWN = 0.0005  # A gain that the table does not show as 0.
 
 
 def demo_table() -> str:
@@ -44,39 +45,55 @@ def backbone_table() -> str:
 
 
 def speed_table() -> str:
-    """What the speed benchmarks found on a processor and on a GPU, against the usual way in the same run."""
-    lines = ["| what | network | device | ours | the usual way | times as fast |", "|---|---|---|---|---|---|"]
+    """What the speed benchmarks found on a CPU and on a GPU, against a baseline in the same run."""
+    lines = ["| what | network | device | memevit | baseline | speed-up |", "|---|---|---|---|---|---|"]
     for device, title in DEVICES.items():
         for name, rows_of in SPEED.items():
-            found = _measured(name, device)
-            rows = rows_of(found) if found else [("", "", "not measured", "")]
-            where = found["device"] if found else title
-            lines += [f"| {WORK[name]} | {row[0]} | {where} | {' | '.join(row[1:])} |" for row in rows]
+            runs_of = _measured(name, device)
+            rows = [(*row, found["device"]) for found in runs_of for row in rows_of(found)]
+            for network, *cells, where in rows or [("", "", "not measured", "", title)]:
+                lines.append(f"| {WORK[name]} | {network} | {where} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def limits_table() -> str:
-    """How near training and sorting come to what pictures alone and the network alone allow."""
-    columns = ["what", "network", "device", "ours", "pictures alone", "network alone", "share of the limit",
+    """How near training and sorting come to what the images alone and the network alone allow."""
+    columns = ["what", "network", "device", "memevit", "images alone", "network alone", "share of the limit",
                "share of matrix products"]  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for device in DEVICES:
         for name, sides in LIMITS.items():
-            found = _measured(name, device) or {"rows": []}
-            rows = {(row["model"], row["side"]): row for row in found["rows"]}
-            for model in dict.fromkeys(model for model, _ in rows):
-                rates = [_median(rows[model, side]["images_per_s"]) for side in sides]
-                ours = rows[model, sides[0]]
-                used = f"{ours['utilisation']:.0%}" if "utilisation" in ours else ""
-                cells = [WORK[name], Path(model).name, found["device"], *rates, f"{ours['share_of_limit']:.2f}", used]
-                lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            for found in _measured(name, device):
+                rows = {(row["model"], row["side"]): row for row in found["rows"]}
+                for model in dict.fromkeys(model for model, _ in rows):
+                    rates = [_median(rows[model, side]["images_per_s"]) for side in sides]
+                    ours = rows[model, sides[0]]
+                    used = f"{ours['utilisation']:.0%}" if "utilisation" in ours else ""
+                    cells = [WORK[name], _network(model, found), found["device"], *rates]
+                    cells += [f"{ours['share_of_limit']:.2f}", used]
+                    lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines + _profile_lines())
 
 
-def _measured(name: str, device: str) -> dict[str, Any] | None:
-    """What a speed benchmark found on a kind of device; None where it was not run."""
-    path = RESULTS / f"{name}_{device}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def _profile_lines() -> list[str]:
+    """Where the time of training steps goes on a GPU."""
+    lines = []
+    for found in _measured("profile_training", "cuda"):
+        network, n_steps = _network(found["settings"]["model"], found), found["settings"]["n_steps"]
+        most = ", ".join(f"`{row['name']}` {row['share']:.0%}" for row in found["rows"][:5])
+        lines += ["", f"{n_steps} training steps of {network} took {found['seconds']:.2f} s under the profiler "
+                  f"({found['device']}), without work for {found['idle_share']:.1%} of the time; {most}."]  # fmt: skip
+    return lines
+
+
+def _network(model: str, found: dict[str, Any]) -> str:
+    return Path(model).name + (", compiled" if found["settings"].get("torch_compile") else "")
+
+
+def _measured(name: str, device: str) -> list[dict[str, Any]]:
+    """What the runs of a speed benchmark found on a kind of device; none where it was not run."""
+    paths = [RESULTS / f"{name}_{device}.json", *sorted(RESULTS.glob(f"{name}_*_{device}.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
 
 
 def _train_rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -91,7 +108,7 @@ def _pairs(found: dict[str, Any], ours: str, usual: str, ratio: str) -> list[tup
     rows = {(row["model"], row["side"]): row for row in found["rows"]}
     return [
         (
-            Path(model).name,
+            _network(model, found),
             _median(row["images_per_s"]),
             _median(rows[model, usual]["images_per_s"]),
             f"{row[ratio]:.2f}",
@@ -115,10 +132,10 @@ def _median(values: list[float]) -> str:
 WORK = {
     "train_throughput": "training, images/s",
     "sort_throughput": "sorting full-HD files, images/s",
-    "time_to_result": "from the command to the model, s",
+    "time_to_result": "from the command to the model, seconds",
 }
-DEVICES = {"cpu": "processor", "cuda": "GPU"}
-LIMITS = {  # Ours, pictures alone, network alone.
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+LIMITS = {  # Ours, images alone, network alone.
     "train_throughput": ("(a) our path", "(d) our batches alone", "(c) model step alone"),
     "sort_throughput": ("sort_memes", "decoding alone", "network alone"),
 }
@@ -128,7 +145,7 @@ SPEED = {"train_throughput": _train_rows, "sort_throughput": _sort_rows, "time_t
 def reference_table() -> str:
     """Our recipe against the plain one, on every dataset that was tried."""
     found = json.loads((RESULTS / "reference.json").read_text(encoding="utf-8"))
-    lines = ["| dataset | ours | plain recipe | difference (lowest to highest) | seeds |", "|---|---|---|---|---|"]
+    lines = ["| dataset | memevit | plain recipe | difference (lowest to highest) | seeds |", "|---|---|---|---|---|"]
     for name, row in found["verdict"]["datasets"].items():
         difference = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
         lines.append(f"| {name} | {row['ours']:.3f} | {row['plain']:.3f} | {difference} | {row['n_seeds']} |")
@@ -137,6 +154,32 @@ def reference_table() -> str:
 
 def recipe_table() -> str:
     """The default recipe, and how far every other choice is from it with the same seeds."""
+    default, others = _recipe_values()
+    lines = [f"| recipe | {' | '.join(map(', '.join, default))} | seeds |", "|---|" + "---|" * (len(default) + 1)]
+    means = [f"{statistics.mean(by_seed.values()):.3f}" for by_seed in default.values()]
+    lines.append(f"| default | {' | '.join(means)} | {_n_seeds(default)} |")
+    for arm, by_column in others.items():
+        apart = [_apart(by_column.get(column, {}), default[column]) for column in default]
+        lines.append(f"| {arm} | {' | '.join(apart)} | {_n_seeds(by_column)} |")
+    return "\n".join(lines)
+
+
+def recipe_verdict() -> str:
+    """Which choices are better than the default on the validation splits of both datasets, of one, or of none."""
+    default, others = _recipe_values()
+    columns = [column for column in default if column[1] == "validation"]
+    by_wins: dict[int, list[str]] = {n: [] for n in (2, 1, 0)}
+    for arm, by_column in others.items():
+        gains = [statistics.mean(_differences(by_column[column], default[column])) for column in columns]
+        by_wins[sum(gain >= _SHOWN for gain in gains)].append(f"{arm} ({', '.join(f'{gain:+.3f}' for gain in gains)})")
+    titles = {2: "Better on both validation splits", 1: "Better on one of them", 0: "Better on neither"}
+    where = " and ".join(dataset for dataset, _ in columns)
+    lines = [f"Mean difference on the validation splits of {where}:", ""]
+    return "\n".join(lines + [f"- **{titles[n]}**: {', '.join(arms) or 'nothing'}." for n, arms in by_wins.items()])
+
+
+def _recipe_values() -> tuple[dict, dict]:
+    """Balanced accuracy by (dataset, split) and seed: of the default, and of every other arm by its name."""
     found = json.loads((RESULTS / "recipe.json").read_text(encoding="utf-8"))["runs"]
     values: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
     for key, row in found.items():
@@ -144,19 +187,17 @@ def recipe_table() -> str:
         for split in runs.SPLITS:
             values.setdefault(arm, {}).setdefault((dataset, split), {})[seed] = row[split]["balanced_accuracy"]
     default = values.pop("default")
-    values = {arm: by_column for arm, by_column in values.items() if arm in recipe.ARMS}  # Others no longer exist.
-    lines = [f"| recipe | {' | '.join(map(', '.join, default))} | seeds |", "|---|" + "---|" * (len(default) + 1)]
-    means = [f"{statistics.mean(by_seed.values()):.3f}" for by_seed in default.values()]
-    lines.append(f"| default | {' | '.join(means)} | {_n_seeds(default)} |")
-    for arm, by_column in values.items():
-        apart = [_apart(by_column.get(column, {}), default[column]) for column in default]
-        lines.append(f"| {arm} | {' | '.join(apart)} | {_n_seeds(by_column)} |")
-    return "\n".join(lines)
+    return default, {arm: by_column for arm, by_column in values.items() if arm in recipe.ARMS}  # Others are gone.
+
+
+def _differences(values: dict[str, float], default: dict[str, float]) -> list[float]:
+    """From the default, for the seeds that both have."""
+    return [value - default[seed] for seed, value in values.items() if seed in default]
 
 
 def _apart(values: dict[str, float], default: dict[str, float]) -> str:
     """Mean difference over the seeds that both have, with its standard error where there are enough of them."""
-    differences = [value - default[seed] for seed, value in values.items() if seed in default]
+    differences = _differences(values, default)
     if not differences:
         return ""
     error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) >= _MIN_FOR_ERROR else None
@@ -170,16 +211,33 @@ def _n_seeds(by_column: dict[tuple[str, str], dict[str, float]]) -> str:
 
 
 def scaling_table() -> str:
-    """Milliseconds per picture and peak memory, from a thousand pictures on."""
+    """Milliseconds per image and peak memory, from a thousand images on."""
     found = json.loads((RESULTS / "scaling_cpu.json").read_text(encoding="utf-8"))
     steps = ("prepare", "sort", "decode once", "an epoch")
-    columns = ["pictures", "processes", *(f"{step}, ms" for step in steps), "memory to prepare", "to sort", "to train"]
+    columns = ["images", "processes", *(f"{step}, ms" for step in steps), "memory to prepare", "to sort", "to train"]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in found["rows"]:
         times = (row["prepare"]["seconds"], row["sort"]["seconds"], row["cache_s"], row["epoch_s"])
         cells = [f"{1000 * seconds / row['n']:.2f}" for seconds in times]
         cells += [f"{row[name]['peak_mb']:,.0f} MB" for name in ("prepare", "sort", "train")]
         lines.append(f"| {row['n']:,} | {row['processes']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def prepare_table() -> str:
+    """Images per second of data_prep.py, beside those of Pillow, which only decodes and shrinks them."""
+    found = json.loads((RESULTS / "prepare_throughput.json").read_text(encoding="utf-8"))
+    sides = list(found["runs"][0]["images_per_s"])
+    lines = [f"| format | mean file size | {' | '.join(f'{side}, images/s' for side in sides)} |"]
+    lines.append("|" + "---|" * (len(sides) + 2))
+    for run in found["runs"]:
+        rates = [f"{run['images_per_s'][side]:.1f}" for side in sides]
+        lines.append(f"| {run['format']} | {run['mean_file_kb']} kB | {' | '.join(rates)} |")
+    size = " x ".join(map(str, found["size_px"]))
+    lines += [
+        "",
+        f"{found['n_images']} images of {size} pixels, median of {found['repeats']} runs on {found['hardware']}.",
+    ]
     return "\n".join(lines)
 
 
@@ -200,11 +258,17 @@ def fast_table() -> str:
 
 
 PAGES = {
-    "README.md": {"demo": demo_table, "backbone": backbone_table, "speed": speed_table},
-    "docs/training.md": {
+    "README.md": {"demo": demo_table},
+    "docs/choices.md": {
+        "backbone": backbone_table,
         "reference": reference_table,
         "recipe": recipe_table,
+        "verdict": recipe_verdict,
+    },
+    "docs/speed.md": {
+        "speed": speed_table,
         "limits": limits_table,
+        "prepare": prepare_table,
         "scaling": scaling_table,
     },
     "docs/sort_memes.md": {"fast": fast_table},

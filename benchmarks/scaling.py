@@ -1,11 +1,11 @@
-"""Whether time per picture and memory stay flat from a thousand pictures to a hundred thousand.
+"""Whether time per image and memory stay flat from a thousand images to a hundred thousand.
 
     python -m benchmarks.scaling
     python -m benchmarks.scaling --sizes 500 2000 --processes 1 2
 
-For every number of pictures: data_prep.py, sort_memes.py, and finetune_vit.py for one epoch, with a small network, each
+For every number of images: data_prep.py, sort_memes.py, and finetune_vit.py for one epoch, with a small network, each
 in a process of its own; then the largest is trained again by the other numbers of processes. Prints milliseconds per
-picture and the peak memory of all processes together, without mapped files (Linux only), and writes
+image and the peak memory of all processes together, without mapped files (Linux only), and writes
 benchmarks/results/scaling_DEVICE.json.
 """
 
@@ -29,24 +29,24 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass
 class ScalingBenchmarkArguments:
-    """How many pictures, and how many processes."""
+    """How many images, and how many processes."""
 
-    sizes: list[int] = field(default_factory=lambda: [1000, 10_000, 100_000], metadata={"help": "Numbers of pictures."})
+    sizes: list[int] = field(default_factory=lambda: [1000, 10_000, 100_000], metadata={"help": "Numbers of images."})
     processes: list[int] = field(default_factory=lambda: [1, 2], metadata={"help": "Processes that train."})
-    side_px: int = field(default=256, metadata={"help": "Side of the pictures."})
+    side_px: int = field(default=256, metadata={"help": "Side of the images."})
     model: str = field(
         default="vit-tiny", metadata={"help": "vit-tiny, vit-s, vit-b, of two layers, or a model folder."}
     )
     image_size: int = field(default=64, metadata={"help": "Side that the models named above see."})
-    batch_size: int = field(default=64, metadata={"help": "Pictures per step, all processes together."})
-    work_dir: Path = field(default=Path("runs/scaling"), metadata={"help": "For drawn pictures; kept."})
+    batch_size: int = field(default=64, metadata={"help": "Images per step, all processes together."})
+    work_dir: Path = field(default=Path("runs/scaling"), metadata={"help": "For drawn images; kept."})
     output: Path | None = field(default=None, metadata={"help": "Another file for the numbers."})
 
 
 def main(args: ScalingBenchmarkArguments) -> None:
     """Measure every size with one process, then the largest with more."""
     memory.require_proc()
-    table = [["pictures", "processes", "prepare ms", "sort ms", "cache ms", "epoch ms", "prepare MB", "sort MB",
+    table = [["images", "processes", "prepare ms", "sort ms", "cache ms", "epoch ms", "prepare MB", "sort MB",
               "train MB"]]  # fmt: skip
     rows = []
     backbone = timing.write_backbone(args.model, args.work_dir, image_size=args.image_size, n_layers=2)
@@ -69,7 +69,7 @@ def main(args: ScalingBenchmarkArguments) -> None:
 
 
 def draw(folder: Path, n: int, side_px: int) -> None:
-    """`n` different pictures of coarse noise in two classes: cheap to draw, unlike one another."""
+    """`n` different images of coarse noise in two classes: cheap to draw, unlike one another."""
     random = np.random.default_rng(0)
     for number in tqdm(range(n), desc="Drawing", unit="image", mininterval=0.5):
         levels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)

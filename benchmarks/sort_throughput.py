@@ -1,4 +1,4 @@
-"""How fast sort_memes.py files pictures, against a loop over pipeline("image-classification").
+"""How fast sort_memes.py files images, against a loop over pipeline("image-classification").
 
     python -m benchmarks.sort_throughput
     python -m benchmarks.sort_throughput --n_images 400 --models vit-b --repeats 5
@@ -38,12 +38,12 @@ class SortBenchmarkArguments:
     models: list[str] = field(
         default_factory=lambda: ["vit-tiny", "vit-s"], metadata={"help": "vit-tiny, vit-s, vit-b or model folders."}
     )
-    n_images: int = field(default=160, metadata={"help": "Pictures of 1920 x 1080."})
+    n_images: int = field(default=160, metadata={"help": "Images of 1920 x 1080."})
     repeats: int = field(default=3, metadata={"help": "Rounds; the median counts."})
-    batch_size: int = field(default=32, metadata={"help": "Pictures that the model sees at once."})
-    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the pictures."})
+    batch_size: int = field(default=32, metadata={"help": "Images that the model sees at once."})
+    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the images."})
     image_size: int = field(default=224, metadata={"help": "Side that the models named above see."})
-    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn pictures; kept."})
+    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn images; kept."})
     output: Path | None = field(default=None, metadata={"help": "Another file for the numbers."})
 
 

@@ -33,14 +33,14 @@ class ResultBenchmarkArguments:
     """What is trained, and how long."""
 
     model: str = field(default="vit-tiny", metadata={"help": "vit-tiny, vit-s, vit-b or a model folder."})
-    n_images: int = field(default=1597, metadata={"help": "Pictures, as many as the Kaggle data has."})
+    n_images: int = field(default=1597, metadata={"help": "Images, as many as the Kaggle data has."})
     epochs: int = field(default=5, metadata={"help": "Epochs."})
     repeats: int = field(default=3, metadata={"help": "Rounds; the median counts."})
-    batch_size: int = field(default=32, metadata={"help": "Pictures per step."})
+    batch_size: int = field(default=32, metadata={"help": "Images per step."})
     bf16: bool = field(default=False, metadata={"help": "Mixed precision with bf16."})
-    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the pictures."})
+    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the images."})
     image_size: int = field(default=224, metadata={"help": "Side that the models named above see."})
-    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn pictures; kept."})
+    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn images; kept."})
     output: Path | None = field(default=None, metadata={"help": "Another file for the numbers."})
 
 

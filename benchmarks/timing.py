@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: pictures, models, clocks, tables and result files.
+"""What the speed benchmarks share: images, models, clocks, tables and result files.
 
 A figure of one machine means little on another, so every benchmark compares its sides within one run, in turns.
 """

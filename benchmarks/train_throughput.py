@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,16 +62,16 @@ class TrainBenchmarkArguments:
     models: list[str] = field(
         default_factory=lambda: ["vit-tiny"], metadata={"help": "vit-tiny, vit-s, vit-b or model folders."}
     )
-    n_images: int = field(default=128, metadata={"help": "Pictures of 1920 x 1080, half in each class."})
+    n_images: int = field(default=128, metadata={"help": "Images of 1920 x 1080, half in each class."})
     n_steps: int = field(default=6, metadata={"help": "Steps per side and round, the first two not counted."})
     repeats: int = field(default=3, metadata={"help": "Rounds; the median counts."})
-    batch_size: int = field(default=16, metadata={"help": "Pictures per step."})
+    batch_size: int = field(default=16, metadata={"help": "Images per step."})
     bf16: bool = field(default=False, metadata={"help": "Mixed precision with bf16."})
     torch_compile: bool = field(default=False, metadata={"help": "Compile the model of (a) and (c)."})
-    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the pictures."})
+    width_px: int = field(default=timing.FULL_HD[0], metadata={"help": "Of the images."})
     image_size: int = field(default=224, metadata={"help": "Side that the models named above see."})
     num_proc: int | None = field(default=None, metadata={"help": "Loader workers of (b); one per core by default."})
-    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn pictures; kept."})
+    work_dir: Path = field(default=Path("runs/benchmarks"), metadata={"help": "For drawn images; kept."})
     output: Path | None = field(default=None, metadata={"help": "Another file for the numbers."})
 
 
@@ -121,43 +122,60 @@ def main(args: TrainBenchmarkArguments) -> None:
 def sides_of(
     folder: Path, paths: list[Path], args: TrainBenchmarkArguments
 ) -> tuple[dict[str, Callable[[], float]], float]:
-    """Each side as a function that returns images per second, and the operations of one training picture."""
+    """Each side as a function that returns images per second, and the operations of one training image."""
     processor = AutoImageProcessor.from_pretrained(folder)
-    shown, augmentation = Processor.of(processor), Augmentation()
-    labels = [list(timing.CLASSES).index(path.parent.name) for path in paths]
-    cached = ImageDataset(paths, labels, shown, augmentation)
-    keep_decoded([cached], "train", args.work_dir / "cache")
-    plain = PlainDataset(paths, labels, processor, is_train=True)
-    finish = AugmentAndNormalise(shown, augmentation)
-
-    def model() -> PreTrainedModel:
-        set_seed(0)
-        return AutoModelForImageClassification.from_pretrained(
-            folder, num_labels=len(timing.CLASSES), ignore_mismatched_sizes=True,
-            problem_type="single_label_classification",
-        )  # fmt: skip
+    plain = PlainDataset(paths, _labels(paths), processor, is_train=True)
 
     def ours() -> ImageTrainer:
-        usual_log = recipe.FineTuningArguments.logging_steps  # Each line waits for the device.
-        own = trainer_arguments(args, args.n_steps, torch_compile=args.torch_compile, logging_steps=usual_log)
-        chosen = recipe.complete(RecipeArguments(), own, from_scratch=True)
-        trainer = build_trainer(
-            model(), processor, own, chosen, train=cached, validation=cached, prepare_batch=finish,
-            compute_metrics=lambda predicted, true: {},
-        )  # fmt: skip
-        os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)  # By which the next Trainer would be compiled too.
-        return trainer
+        return our_trainer(folder, paths, args, n_steps=args.n_steps)
 
     sides = {
         "ours": lambda: throughput(ours(), _WARM_UP_STEPS),
-        "plain": lambda: plain_throughput(model(), plain, args),
-        "limit": lambda: resident(model(), processor, args),
+        "plain": lambda: plain_throughput(new_model(folder), plain, args),
+        "limit": lambda: resident(new_model(folder), processor, args),
         "feed": lambda: feeding(ours()),
     }
-    return sides, training_flops(model(), shown.size)
+    return sides, training_flops(new_model(folder), Processor.of(processor).size)
 
 
-def trainer_arguments(args: TrainBenchmarkArguments, n_steps: int, **more: object) -> TrainingArguments:
+def _labels(paths: list[Path]) -> list[int]:
+    return [list(timing.CLASSES).index(path.parent.name) for path in paths]
+
+
+def new_model(folder: Path) -> PreTrainedModel:
+    """The network with a new head."""
+    set_seed(0)
+    return AutoModelForImageClassification.from_pretrained(
+        folder, num_labels=len(timing.CLASSES), ignore_mismatched_sizes=True,
+        problem_type="single_label_classification",
+    )  # fmt: skip
+
+
+def our_trainer(folder: Path, paths: list[Path], args: Any, *, n_steps: int) -> ImageTrainer:
+    """The Trainer of finetune_vit.py on cached pixels.
+
+    Args:
+        folder: of the network.
+        paths: of the images.
+        args: with `batch_size`, `bf16`, `torch_compile` and `work_dir`.
+        n_steps: of the training.
+    """
+    processor = AutoImageProcessor.from_pretrained(folder)
+    shown, augmentation = Processor.of(processor), Augmentation()
+    cached = ImageDataset(paths, _labels(paths), shown, augmentation)
+    keep_decoded([cached], "train", args.work_dir / "cache")
+    usual_log = recipe.FineTuningArguments.logging_steps  # Each line waits for the device.
+    own = trainer_arguments(args, n_steps, torch_compile=args.torch_compile, logging_steps=usual_log)
+    chosen = recipe.complete(RecipeArguments(), own, from_scratch=True)
+    trainer = build_trainer(
+        new_model(folder), processor, own, chosen, train=cached, validation=cached,
+        prepare_batch=AugmentAndNormalise(shown, augmentation), compute_metrics=lambda predicted, true: {},
+    )  # fmt: skip
+    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)  # By which the next Trainer would be compiled too.
+    return trainer
+
+
+def trainer_arguments(args: Any, n_steps: int, **more: object) -> TrainingArguments:
     """Those of a run that only trains."""
     return TrainingArguments(
         output_dir=str(args.work_dir / "trainer"), max_steps=n_steps, per_device_train_batch_size=args.batch_size,
@@ -228,7 +246,7 @@ def resident(model: PreTrainedModel, processor: BaseImageProcessor, args: TrainB
 
 
 def training_flops(model: PreTrainedModel, size: tuple[int, int]) -> float:
-    """Floating-point operations of one training picture: the backward pass takes twice those of the forward pass."""
+    """Floating-point operations of one training image: the backward pass takes twice those of the forward pass."""
     model.set_attn_implementation("eager")  # The counter overlooks the fused attention of processors.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(pixel_values=torch.zeros(1, 3, *size))

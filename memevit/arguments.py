@@ -210,6 +210,13 @@ class OpenSetArguments:
             "needs no code but recognises fewer of them."
         },
     )
+    others: Path | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of images of none of the classes. Half of them teach the model what to call unknown, the "
+            "other half measure it."
+        },
+    )
     unknown_images: list[Path] | None = field(
         default=None,
         metadata={"help": "Folders of images of none of the classes, to measure how many are recognised as such."},
@@ -392,7 +399,7 @@ class DiagnoseArguments:
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.sections if name not in DIAGNOSE_SECTIONS]:
-            raise UserError(f"--only {unknown[0]!r} is no section. Choose among {', '.join(DIAGNOSE_SECTIONS)}.")
+            raise UserError(f"--only {unknown[0]!r} is not a section. Choose among {', '.join(DIAGNOSE_SECTIONS)}.")
         for name in ("heat_maps", "max_mistakes", "seed"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise UserError(f"--{name} must not be negative, got {value}.")
@@ -598,13 +605,15 @@ class PushArguments:
                 "single - and . and _, for example me/game-images."
             )
         if len(self.repo_id) > _MAX_REPO_ID:
-            raise UserError(f"--repo_id has {len(self.repo_id)} letters, at most {_MAX_REPO_ID} are allowed.")
+            raise UserError(f"--repo_id has {len(self.repo_id)} characters, at most {_MAX_REPO_ID} are allowed.")
         _require_license("license", self.license)
         _require_license("dataset_license", self.dataset_license)
         _require_ref("revision", self.revision, pull_request=True)
         _require_ref("tag", self.tag)
         if bad := [tag for tag in self.tags if not _TAG.fullmatch(tag)]:
-            raise UserError(f"--tags {bad[0]!r} is not a tag. Expected small letters, digits and -, for example cats.")
+            raise UserError(
+                f"--tags {bad[0]!r} is not a tag. Expected lowercase letters, digits and -, for example cats."
+            )
         if self.source_url is not None and not _URL.fullmatch(self.source_url):
             raise UserError(f"--source_url {self.source_url!r} is not a web address. Expected https://...")
         if self.base_model is not None and not _REPO_ID.fullmatch(self.base_model):
@@ -612,7 +621,7 @@ class PushArguments:
         if self.create_pr and self.revision not in (None, "main"):
             raise UserError("--create_pr opens a pull request to main; leave --revision out, or leave --create_pr out.")
         if self.create_pr and self.tag:
-            raise UserError("--create_pr can't set a --tag: a pull request is no version before it is merged.")
+            raise UserError("--create_pr can't set a --tag: a pull request has no version before it is merged.")
         if not self.commit_message.strip():
             raise UserError("--commit_message is empty. Say what the commit does, or leave the flag out.")
         if not self.is_for_main and (self.push_dataset or self.space):
@@ -621,9 +630,9 @@ class PushArguments:
                 "their own, without them."
             )
         if self.dataset_license and not self.push_dataset:
-            raise UserError("--dataset_license says nothing without --push_dataset. Add that flag, or leave it out.")
+            raise UserError("--dataset_license has no effect without --push_dataset. Add that flag, or leave it out.")
         if self.dataset_columns and not self.push_dataset:
-            raise UserError("--dataset_columns says nothing without --push_dataset. Add that flag, or leave it out.")
+            raise UserError("--dataset_columns has no effect without --push_dataset. Add that flag, or leave it out.")
         if self.push_dataset and self.dataset is None:
             raise UserError("--push_dataset needs --dataset, the folder that data_prep.py wrote.")
 

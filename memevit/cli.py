@@ -14,8 +14,38 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # As shells count: 128 and the number of the signal of Ctrl-C.
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults and keeps the line breaks of the script's docstring."""
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the script's docstring; a flag is shown once, with its default if it has one."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        every = action.option_strings
+        action.option_strings = [name for name in every if "-" not in name.lstrip("-")] or every  # Not --dry-run, too.
+        try:
+            return super()._format_action_invocation(action).rstrip()
+        finally:
+            action.option_strings = every
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        return "" if _is_switch(action) else super()._format_args(action, default_metavar)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        name = action.option_strings[0] if action.option_strings else ""
+        if name.startswith("--no_") and action.default is False:
+            return f"Turn --{name.removeprefix('--no_')} off."
+        if action.required:
+            return f"{text} (required)" if name else text
+        if action.default is True:
+            return f"{text} (on by default)"
+        has_default = action.default not in (None, [], "", argparse.SUPPRESS) and action.default is not False
+        if not has_default or "default" in text:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+def _is_switch(action: argparse.Action) -> bool:
+    """Whether a flag is given without a value; the parser of Transformers also takes `--flag True`."""
+    return action.nargs == "?" and action.const is True
 
 
 class _SafeFormatter(logging.Formatter):

@@ -152,7 +152,7 @@ def _essential_png(source: Path | BinaryIO) -> BinaryIO | None:
 
 def _decoded(file: Image.Image, least: _Least) -> DecodedImage:
     if file.format in _PROGRAMS:
-        raise UnreadableImageError(f"{file.format} is a program that draws, not an image")
+        raise UnreadableImageError(f"{file.format} files are programs that draw, not images")
     width_px, height_px = file.size
     if width_px * height_px > MAX_IMAGE_PIXELS:
         raise UnreadableImageError(f"{width_px}x{height_px} is more than {MAX_IMAGE_PIXELS:,} pixels")

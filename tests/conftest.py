@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: no network, few threads, drawn pictures, a tiny model."""
+"""Fixtures for the whole suite: no network, few threads, drawn images, a tiny model."""
 
 import os
 import tempfile
@@ -54,7 +54,7 @@ def _is_loopback(host):
 
 
 def draw_picture(seed, *, colour=(128, 128, 128), size=(96, 72)):
-    """A picture that no other seed gives: shapes on tinted noise."""
+    """An image that no other seed gives: shapes on tinted noise."""
     random = np.random.default_rng(seed)
     noise = random.integers(-40, 41, (size[1] // 4 + 1, size[0] // 4 + 1, 3))
     levels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
@@ -70,7 +70,7 @@ def draw_picture(seed, *, colour=(128, 128, 128), size=(96, 72)):
 
 
 def write_classes(root, *, n=12, class_names=("coral", "moss", "slate"), suffix="png", first_seed=0):
-    """Class folders with `n` pictures each, tinted by class."""
+    """Class folders with `n` images each, tinted by class."""
     for number, name in enumerate(class_names):
         (root / name).mkdir(parents=True, exist_ok=True)
         for index in range(n):
@@ -144,7 +144,7 @@ def tiny_backbone(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """A prepared dataset of three tinted classes, 40 pictures each."""
+    """A prepared dataset of three tinted classes, 40 images each."""
     root = tmp_path_factory.mktemp("prepared")
     write_classes(root / "source", n=40)
     assert run_data_prep("--source", root / "source", "--output_dir", root / "data", "--num_proc", 1) == 0

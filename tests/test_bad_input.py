@@ -45,7 +45,7 @@ def test_too_many_broken_files_stop_the_preparation(tmp_path, capsys):
         (source / "moss" / f"broken_{index}.jpg").write_bytes(b"no picture")
     assert run_data_prep("--source", source, "--output_dir", tmp_path / "data", "--num_proc", 1) == 2
     (error,) = said(capsys)
-    assert "6 of 24 pictures can't be used" in error
+    assert "6 of 24 images can't be used" in error
     assert "--max_reject_fraction 0.2" in error
     allowed = ("--max_reject_fraction", 0.3)
     assert run_data_prep("--source", source, "--output_dir", tmp_path / "data", "--num_proc", 1, *allowed) == 0
@@ -68,7 +68,7 @@ def test_a_folder_of_somebody_else_is_not_written_into(tmp_path, capsys):
 def test_the_dataset_may_not_lie_in_its_source(tmp_path, capsys):
     source = write_classes(tmp_path / "source", n=5)
     assert run_data_prep("--source", source, "--output_dir", source / "data", "--num_proc", 1) == 2
-    assert "lie in each other" in said(capsys)[0]
+    assert "one contains the other" in said(capsys)[0]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_the_dataset_may_not_lie_in_its_source(tmp_path, capsys):
         (("--folds", "1"), "--folds must be at least 2"),
         (("--corrections", "nowhere.csv"), "nowhere.csv does not exist"),
         (("--folds", "9"), "9 folds need at least 9 groups"),
-        (("--license", "CC BY 4.0"), "'CC BY 4.0' is no licence identifier"),
+        (("--license", "CC BY 4.0"), "'CC BY 4.0' is not a licence identifier"),
         (("--source", ""), "--source is empty"),
         (("--output_dir", "."), "has no name of its own"),
         (("--output_dir", "/"), "has no name of its own"),

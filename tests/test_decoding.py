@@ -17,7 +17,7 @@ SQUARE = Geometry(resample=Image.Resampling.BILINEAR, size=(16, 16))
 
 
 class Dangerous:
-    """Ends its process at pictures 13 pixels wide, and never answers at those 14 pixels wide."""
+    """Ends its process at images 13 pixels wide, and never answers at those 14 pixels wide."""
 
     def __call__(self, image):
         if image.width == 13:

@@ -137,10 +137,11 @@ def test_a_pool_is_ranked_with_what_is_unlike_training_first(diagnosed, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--only", "mistakes,luck"), "'luck' is no section"),
+        (("--only", "mistakes,luck"), "'luck' is not a section"),
         (("--heat_maps", -1), "--heat_maps must not be negative"),
         (("--backbone", "nowhere"), "--backbone nowhere holds no model"),
-        (("--compare", "nowhere"), "nowhere holds no model"),
+        (("--compare", "nowhere"), "--compare nowhere holds no model"),
+        (("--pool", "nowhere"), "--pool nowhere is not a folder"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(diagnosed, capsys, arguments, said):
@@ -191,5 +192,6 @@ def test_a_model_that_guesses_is_not_said_to_have_learned():
     train, test = part("train", 200), part("test", 100)
     chance = evidence.chance_tests(train, test, n_permutations=99, seed=0)
     assert evidence.verdict(test, [], chance, 0)[0] == evidence.NOTHING
-    assert evidence.verdict(test, [], chance, 2)[0] == evidence.LEAKED
+    assert evidence.verdict(test, [], chance, 2, 2)[0] == evidence.LEAKED
+    assert evidence.verdict(test, [], chance, 2)[0] == evidence.NOTHING
     assert evidence.shuffled_label_control(train, test, n_shuffles=5)["is_chance"]

@@ -40,7 +40,7 @@ BOTTOM = sorted(path for path in (ROOT / "memevit").glob("*.py"))
 
 def test_every_room_has_files():
     assert [path.name for path in BOTTOM] == [
-        "__init__.py", "arguments.py", "checkpoint.py", "cli.py", "cores.py", "decoding.py", "demo.py", "errors.py",
+        "__init__.py", "arguments.py", "checkpoint.py", "cli.py", "cores.py", "decoding.py", "errors.py",
         "escape.py", "files.py", "frames.py", "http.py", "labels.py", "manifest.py", "pixels.py", "ranges.py",
         "results.py", "rows.py",
     ]  # fmt: skip

@@ -109,7 +109,7 @@ def test_a_large_jpeg_is_decoded_at_reduced_scale_but_never_below_the_wanted_siz
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (saved(draw_picture(1), "EPS").getvalue(), "EPS is a program that draws"),
+        (saved(draw_picture(1), "EPS").getvalue(), "EPS files are programs that draw"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, which Pillow can't decode"),
     ],
 )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
-from memevit import results
+from memevit import pixels, results
 from memevit.arguments import ModelArguments, OpenSetArguments
 from memevit.data import dataset as prepared
 from memevit.data.sample import unrelated
@@ -120,16 +120,21 @@ def finish(
         vars(model.config).pop(key, None)
     model.save_pretrained(model_dir)
     image_processor.save_pretrained(model_dir)
+    others = _image_files(settings.others, at_least=2 * _MIN_UNKNOWN) if settings.others else []
     fitted = open_set.fit(
         seen["train"], validation=seen["validation"], class_names=class_names,
         false_rejection=settings.false_rejection, statistics_only=settings.statistics_only,
+        others=_features_of(others[::2], model, image_processor, batch_size=batch_size) if others else None,
     )  # fmt: skip
     written = open_set.write(model_dir, fitted, model, image_processor, temperature=temperature * folded)
     decisions = {
         name: written.decide(seen[name].logits, seen[name].features) for name in ("validation", "test") if name in seen
     }
     classifier = Classifier(model, image_processor, written)
-    unknown, logits_of_drawn = _unknown(classifier, settings.unknown_images or [], batch_size=batch_size)
+    sources = {source.name: _image_files(source, at_least=_MIN_UNKNOWN) for source in settings.unknown_images or []}
+    if others:
+        sources[f"{settings.others.name}, the half that was held back"] = others[1::2]
+    unknown, logits_of_drawn = _unknown(classifier, sources, batch_size=batch_size)
     test = _known("test", seen["test"], decisions["test"])
     sections = {
         "calibration": calibration.section(
@@ -268,17 +273,49 @@ def _known(split: str, seen: Seen, decisions: Sequence[Decision]) -> Known:
     )
 
 
-def _unknown(classifier: Classifier, folders: Sequence[Path], *, batch_size: int) -> tuple[list[Unknown], np.ndarray]:
-    """Drawn images, and those of each folder, as the classifier sees them; and the logits [n, C] of the drawn ones."""
+def _image_files(folder: Path, *, at_least: int) -> list[Path]:
+    """Readable images below a folder, in order.
+
+    Raises:
+        UserError: there are fewer than `at_least`.
+    """
+    paths = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    found = [path for path in sorted(paths) if _is_readable(path)]
+    if len(found) < at_least:
+        raise UserError(f"{folder} holds {len(found)} readable images, at least {at_least} are needed. Add some.")
+    return found
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        pixels.load_image(path)
+    except pixels.UnreadableImageError as error:
+        logger.info("%s is left out: %s", path, error)
+        return False
+    return True
+
+
+def _features_of(paths: Sequence[Path], model: PreTrainedModel, image_processor: Any, *, batch_size: int) -> Seen:
+    """What the model computes for files, with labels that mean nothing."""
+    classifier, layers = Classifier(model, image_processor), open_set.layers_of(model)
+    parts = [
+        classifier.outputs([pixels.load_image(path) for path in paths[start : start + batch_size]], layers=layers)
+        for start in range(0, len(paths), batch_size)
+    ]
+    features = {layer: np.concatenate([part.features[layer] for part in parts]) for layer in layers}
+    return Seen(np.concatenate([part.logits for part in parts]), features, np.zeros(len(paths), dtype=np.int64))
+
+
+def _unknown(
+    classifier: Classifier, sources: Mapping[str, Sequence[Path]], *, batch_size: int
+) -> tuple[list[Unknown], np.ndarray]:
+    """Drawn images, and those of each source, as the classifier sees them; and the logits [n, C] of the drawn ones."""
     rng = random.Random(0)
     drawn = [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
     found = [_scored(DRAWN, classifier.classify_images(drawn))]
-    for source in folders:
-        paths = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-        answers = [one for one in classifier.classify(paths, batch_size=batch_size) if one.probabilities is not None]
-        if len(answers) < _MIN_UNKNOWN:
-            raise UserError(f"{source} holds {len(answers)} readable images. Name a folder of images, or leave it out.")
-        found.append(_scored(source.name, answers, is_near=True))
+    for name, paths in sources.items():
+        answers = classifier.classify(paths, batch_size=batch_size)
+        found.append(_scored(name, [one for one in answers if one.probabilities is not None], is_near=True))
     return found, classifier.outputs(drawn).logits
 
 

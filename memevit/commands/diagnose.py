@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from memevit import cores, files, manifest, pixels, results, rows
+from memevit import cores, files, manifest, pixels, results
 from memevit.arguments import DiagnoseArguments, from_keywords
 from memevit.data import dataset as prepared
 from memevit.data import leaks
@@ -114,6 +114,7 @@ def diagnose(model: str | Path, dataset: str | Path, **options: Any) -> Diagnose
 def run(args: DiagnoseArguments) -> Diagnosed:
     """See `diagnose`."""
     started = time.monotonic()
+    _require_all(args)
     dataset = prepared.load(args.dataset)
     if not len(dataset["train"]) or not (len(dataset["test"]) or len(dataset["validation"])):
         raise UserError(f"{args.dataset} has no training or no held-out images to diagnose. Run data_prep.py again.")
@@ -142,6 +143,15 @@ def run(args: DiagnoseArguments) -> Diagnosed:
     results.update(args.model, **sections)
     logger.info("Examined in %.0f s", time.monotonic() - started)
     return Diagnosed(page, sections, content)
+
+
+def _require_all(args: DiagnoseArguments) -> None:
+    """Check every path before the work of minutes."""
+    for flag, folder in (("--compare", args.compare), ("--backbone", args.backbone)):
+        if folder is not None and not (folder / "config.json").is_file():
+            raise UserError(f"{flag} {folder} holds no model (no config.json). Name a local checkpoint folder.")
+    if args.pool is not None and not args.pool.is_dir():
+        raise UserError(f"--pool {args.pool} is not a folder. Name a folder of images.")
 
 
 def _measure(examined: _Examined, content: report.Content) -> dict[str, Any]:
@@ -257,8 +267,6 @@ def _observe(
 def _backbone_features(examined: _Examined) -> dict[str, np.ndarray] | None:
     """Features [n, D] by split, of the backbone before fine-tuning; None if it is not on this machine."""
     args = examined.args
-    if args.backbone is not None and not (args.backbone / "config.json").is_file():
-        raise UserError(f"--backbone {args.backbone} holds no model (no config.json). Name a local checkpoint folder.")
     place = args.backbone or _recorded_backbone(args.model)
     before = None if place is None else Inspection.of_backbone(place)
     if before is None:
@@ -312,6 +320,7 @@ def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
         predicted,
         others=examined.held_out[:-1],
         leaks=leaked,
+        same={file for leak in found if leak.kind == leaks.SAME for file in (leak.file, leak.other_file)},
         spreads={name: earlier[name] for name in ("seeds", "folds") if name in earlier},
         control=args.control == "shuffled_labels",
         seed=args.seed,
@@ -413,14 +422,14 @@ def _compared(examined: _Examined) -> np.ndarray:
 def _temperature(model_dir: Path) -> float | None:
     """By which the classifier of the model was divided, where its configuration says so."""
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
-    found = (config.get("open_set") or {}).get("temperature")
+    found = (config.get("open_set") or {}).get("temperature_folded")
     return float(found) if isinstance(found, int | float) else None
 
 
 def _rank_pool(examined: _Examined, folder: Path) -> None:
     """Write the list of what to label next, with a contact sheet."""
     args, model = examined.args, examined.model
-    paths = list(rows.find_files([args.pool]))
+    paths = sorted(path for path in args.pool.rglob("[!.]*") if path.is_file())
     problems: dict[Path, str] = {}
     logits, features = model.observe(
         paths,

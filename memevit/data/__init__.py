@@ -1,1 +1,1 @@
-"""From a source of pictures to a verified, de-duplicated, split ImageFolder. Imports no torch."""
+"""From a source of images to a verified, de-duplicated, split ImageFolder. Imports no torch."""

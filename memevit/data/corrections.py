@@ -104,7 +104,7 @@ def _positions(correction: Correction, by_hash: dict[str, list[int]], by_name: d
         found = named or by_hash.get(Path(correction.file).stem, [])
     if not found:
         raise UserError(
-            f"The correction of {correction.file} fits no usable image of the source. Check its file and sha256, or "
+            f"The correction of {correction.file} matches no usable image of the source. Check its file and sha256, or "
             "remove that line."
         )
     return found

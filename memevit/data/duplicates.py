@@ -1,4 +1,4 @@
-"""Which pictures are the same picture again, and which share a template. Hashes propose, pixels decide."""
+"""Which images are the same image again, and which share a template. Hashes propose, pixels decide."""
 
 import functools
 import itertools
@@ -22,14 +22,14 @@ TEMPLATE = "template"
 _SQUARE_PX = 224  # Side of the squares that images are read as.
 _COMPARE_PX = 96  # Side of the squares that are compared.
 _BLOCK_PX = 12  # They are judged in 8x8 blocks of this side.
-# Measured on 250 game pictures, cropped by up to 4 % a side, scaled by 0.5 to 1.3 and saved as JPEG 30 to 90: 84 %
+# Measured on 250 game images, cropped by up to 4 % a side, scaled by 0.5 to 1.3 and saved as JPEG 30 to 90: 84 %
 # are found to be the same (99 % without a crop), and 1 % of those with another caption. The others count as templates.
 _MAX_MEAN_DIFFERENCE = 10.0  # Grey levels.
 _BLOCK_ALLOWANCE = (3.0, 3.5)  # Grey levels, and times the mean: the worst block stands out where words differ.
 _SPOT_PX = 6  # Side of the spots in which a limb may have moved.
 _SPOT_ALLOWANCE = (6.0, 5.0)
 _MAX_TINT_DIFFERENCE = 8.0  # Grey levels, in all but 5 % of the blocks.
-_MIN_CORRELATION = 0.9  # Of the two pictures' details, so that two dark pictures are not the same for being dark.
+_MIN_CORRELATION = 0.9  # Of the two images' details, so that two dark images are not the same for being dark.
 _MIN_BLOCK_CONTRAST = 5.0  # Grey levels; a block with less shows nothing that could agree.
 _MIN_TEXTURED_BLOCKS = 10
 _OVERLAP_PX = _COMPARE_PX + 6  # Aligned by features, the squares may be a few pixels off.
@@ -43,15 +43,15 @@ _MIN_CLOSE_SHARE = 0.2  # of the textured blocks: two screenshots of one phone a
 _NEEDED_SHARES = ((20, 0.05), (10, 0.15), (7, 0.4), (0, 0.5))
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
 _BLOCK_CORRELATION = 0.7
-_CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two pictures are aligned.
+_CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two images are aligned.
 
 
 @dataclass(frozen=True)
 class Relations:
-    """How the pictures of a source relate.
+    """How the images of a source relate.
 
-    `same` and `group` give one number per picture: pictures with equal `same` show the same picture again, those with
-    equal `group` also count templates with other captions. `pairs` are the positions of directly related pictures.
+    `same` and `group` give one number per image: images with equal `same` show the same image again, those with
+    equal `group` also count templates with other captions. `pairs` are the positions of directly related images.
     `n_crowded_hashes` is the number of hashes with so many near ones that not all were looked at.
     """
 
@@ -306,7 +306,7 @@ def _tints(square: np.ndarray) -> np.ndarray:
 
 
 def _template_share(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of the blocks with something in them that show the same in both pictures, 0 where there are few."""
+    """Share of the blocks with something in them that show the same in both images, 0 where there are few."""
     one, two = _blocks(first.mean(axis=2)), _blocks(second.mean(axis=2))
     contrast = np.maximum(one.std(axis=(1, 2)), two.std(axis=(1, 2)))
     textured = contrast >= _MIN_BLOCK_CONTRAST
@@ -338,7 +338,7 @@ def _blocks(square: np.ndarray, side: int = _BLOCK_PX) -> np.ndarray:
 
 
 def _aligned(first: Image.Image, second: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Both pictures as [_COMPARE_PX, _COMPARE_PX, 3] grey levels, with the edges cut off that the other one lacks."""
+    """Both images as [_COMPARE_PX, _COMPARE_PX, 3] grey levels, with the edges cut off that the other one lacks."""
     profiles = [_profiles(image) for image in (first, second)]
     cuts = [_best_cut(one, two) for one, two in zip(*profiles, strict=True)]  # Columns, then rows.
     squares = []

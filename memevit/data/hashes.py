@@ -1,4 +1,4 @@
-"""Perceptual hashes of pictures, and the search for those that lie close together."""
+"""Perceptual hashes of images, and the search for those that lie close together."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _BAR_FRACTION = 0.5  # Share of near-white or near-black pixels that makes a row
 _PLAIN_FRACTION = 0.97  # Likewise for a column of a plain margin.
 _MIN_CONTENT = 0.25  # Share of the height or width that must remain between bars.
 
-MAX_DISTANCE = 7  # Bits in which the hashes of a picture and its repost may differ.
+MAX_DISTANCE = 7  # Bits in which the hashes of an image and its repost may differ.
 # Masks of 10 pieces of 6 or 7 bits.
 _PIECES = np.array([sum(1 << bit for bit in bits) for bits in np.array_split(range(64), 10)], dtype=np.uint64)
 _STRETCH = 32  # Codes that one is compared with before it is asked whether it has enough neighbours.
@@ -31,11 +31,11 @@ MIDDLE: Box = (0.0, _MIDDLE, 1.0, 1.0 - _MIDDLE)
 
 
 def codes(image: Image.Image) -> tuple[int, ...]:
-    """64-bit perceptual hashes of an RGB picture: whole, less its edges, less caption bars, and its middle.
+    """64-bit perceptual hashes of an RGB image: whole, less its edges, less caption bars, and its middle.
 
     Regions without contrast have no hash, so the tuple holds 0 to 4 values.
-    Source: pHash as in ImageHash (DCT of a 32x32 grey picture, 8x8 low frequencies against their median), but in whole
-    numbers: in symmetric pictures many frequencies are 0, and rounding errors would make other bits on other machines.
+    Source: pHash as in ImageHash (DCT of a 32x32 grey image, 8x8 low frequencies against their median), but in whole
+    numbers: in symmetric images many frequencies are 0, and rounding errors would make other bits on other machines.
     """
     grey = image.convert("L")
     inner: Box = (_INNER, _INNER, 1.0 - _INNER, 1.0 - _INNER)
@@ -63,7 +63,7 @@ def region(image: Image.Image, box: Box) -> Image.Image:
 
 
 def content_box(grey: Image.Image) -> Box:
-    """The picture inside its caption bars and plain margins; the whole where there are none or hardly anything else."""
+    """The image inside its caption bars and plain margins; the whole where there are none or hardly anything else."""
     levels = np.asarray(grey)
     is_plain = (levels >= 235) | (levels <= 20)
     rows = is_plain.mean(axis=1) >= _BAR_FRACTION
@@ -82,13 +82,13 @@ def _inside(is_bar: np.ndarray) -> tuple[int, int]:
 
 
 def candidate_pairs(codes_of_images: list[tuple[int, ...]]) -> tuple[np.ndarray, int]:
-    """Pairs of pictures with a hash in common or nearly so.
+    """Pairs of images with a hash in common or nearly so.
 
-    Where very many pictures share nearly one hash, each is paired with those next to it, not with all: enough to link
+    Where very many images share nearly one hash, each is paired with those next to it, not with all: enough to link
     them into one set if they are the same, and few enough to be looked at.
 
     Args:
-        codes_of_images: the hashes of each picture, see `codes`.
+        codes_of_images: the hashes of each image, see `codes`.
 
     Returns:
         [n_pairs, 2] positions, the smaller first, each pair once, sorted; and how many hashes lie in such crowds.

@@ -1,4 +1,4 @@
-"""The dataset folder: stored pictures under split and class, manifest.csv, prep.json, card and contact sheet."""
+"""The dataset folder: stored images under split and class, manifest.csv, prep.json, card and contact sheet."""
 
 import hashlib
 import itertools
@@ -34,7 +34,7 @@ def rows_of(
     Args:
         found: all source files.
         scans: what decoding them showed.
-        usable: positions of the usable pictures in both.
+        usable: positions of the usable images in both.
         decisions: what becomes of those, in the order of `usable`.
         keys: their group keys.
     """
@@ -73,7 +73,7 @@ def place(rows: list[Row], scans: list[Scan], split_of: dict[str, str], fold_of:
     """Give every kept row its split, fold and file name, and see that each class is in each split.
 
     Raises:
-        UserError: a class has lost all its pictures of a split to conflicts or corrections.
+        UserError: a class has lost all its images of a split to conflicts or corrections.
     """
     for row, scan in zip(rows, scans, strict=True):
         if row.status == manifest.KEPT:
@@ -92,7 +92,7 @@ def place(rows: list[Row], scans: list[Scan], split_of: dict[str, str], fold_of:
 
 
 def write_images(rows: list[Row], scans: list[Scan], build_dir: Path) -> None:
-    """Move the stored pictures of kept rows from staging to their places and throw the others away."""
+    """Move the stored images of kept rows from staging to their places and throw the others away."""
     staging_dir = build_dir / STAGING
     moved: dict[str, str] = {}
     for row, scan in zip(rows, scans, strict=True):
@@ -191,7 +191,8 @@ def require_apart(source_dir: Path, dataset_dir: Path) -> None:
     source, dataset = source_dir.resolve(), dataset_dir.resolve()
     if dataset.is_relative_to(source) or source.is_relative_to(dataset):
         raise UserError(
-            f"--output_dir {dataset_dir} and the source {source_dir} lie in each other. Choose another folder."
+            f"--output_dir {dataset_dir} and the source {source_dir} overlap: one contains the other. "
+            "Choose another folder."
         )
 
 

@@ -16,7 +16,7 @@ from memevit.errors import UserError
 from memevit.files import CHUNK_BYTES, explained_disk_errors
 from memevit.pixels import DecodedImage
 
-HASH_DIGITS = 16  # Of a source file's SHA-256, in the name of its stored picture.
+HASH_DIGITS = 16  # Of a source file's SHA-256, in the name of its stored image.
 MIN_SIDE_PX = 8  # Half a patch of a ViT/16; nothing can be seen in less.
 JPEG_QUALITY = 95
 DARK_BELOW = 32  # Of 255: nothing can be made out, as in 12 bits that a file presents as 16.
@@ -28,7 +28,7 @@ _REDUCING_GAP = 3.0  # Pillow: "almost indistinguishable from fair resampling", 
 class Scan:
     """What decoding one source file showed.
 
-    `problem` is empty for a usable picture; then `stored` names its file in the staging folder, `pixel_digest` is that
+    `problem` is empty for a usable image; then `stored` names its file in the staging folder, `pixel_digest` is that
     of its RGB pixels at stored size and `codes` are perceptual hashes (see `hashes`), `features`
     local ones (see `keypoints`).
     """
@@ -53,8 +53,8 @@ def scan_all(found: list[SourceFile], staging_dir: Path, *, max_side: int, n_pro
 
     Args:
         found: the source's files.
-        staging_dir: an existing folder for the stored pictures.
-        max_side: longest side of a stored picture in pixels.
+        staging_dir: an existing folder for the stored images.
+        max_side: longest side of a stored image in pixels.
         n_processes: how many processes decode.
 
     Returns:
@@ -80,18 +80,18 @@ def require_mostly_readable(found: list[SourceFile], scans: list[Scan], max_reje
     """Stop where so much can't be read that something else is wrong.
 
     Raises:
-        UserError: more than `max_reject_fraction` of the files that call themselves pictures were rejected.
+        UserError: more than `max_reject_fraction` of the files that call themselves images were rejected.
     """
-    pictures = [
+    images = [
         (file, scan) for file, scan in zip(found, scans, strict=True) if file.claims_to_be_image or not scan.problem
     ]
-    rejected = [scan for _, scan in pictures if scan.problem]
-    if len(rejected) <= max_reject_fraction * len(pictures):
+    rejected = [scan for _, scan in images if scan.problem]
+    if len(rejected) <= max_reject_fraction * len(images):
         return
     examples = "; ".join(f"{scan.name}: {scan.problem}" for scan in rejected[:3])
     raise UserError(
-        f"{len(rejected)} of {len(pictures)} pictures can't be used ({examples}). Look at the source; if that is how "
-        f"it is, allow it with --max_reject_fraction {len(rejected) / max(len(pictures), 1) + 0.005:.2f}."
+        f"{len(rejected)} of {len(images)} images can't be used ({examples}). Look at the source; if that is how "
+        f"it is, allow it with --max_reject_fraction {len(rejected) / max(len(images), 1) + 0.005:.2f}."
     )
 
 

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _VERSION = 3  # Raise it when the same source and settings give other files than before.
 _BYTES_PER_PIXEL = 0.6  # Of a stored JPEG, quality 95, generously.
-_GROWTH = 3  # Of a small picture that is stored anew without loss, likewise.
+_GROWTH = 3  # Of a small image that is stored anew without loss, likewise.
 _BLOCK_BYTES = 4096  # What even the smallest file takes from the disk.
 _SHEET_QUALITY = 85
 
@@ -217,8 +217,8 @@ def _build(
         class_names=earlier.class_names if earlier else (),
     )
     stored = {scan.name: scan.stored for scan in scans if scan.stored}
-    picture = contact_sheet.draw(all_rows, conflicting, staging_dir, stored)
-    picture.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
+    sheet = contact_sheet.draw(all_rows, conflicting, staging_dir, stored)
+    sheet.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)
     imagefolder.write_images(rows, scans, build_dir)
     manifest.write(build_dir, all_rows)
     files.write_text(build_dir / imagefolder.CARD_FILE, dataset_card.render(prep))

@@ -10,7 +10,7 @@ from memevit.errors import UserError
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that stay together.
+    """Images that stay together.
 
     `key` depends on their content alone, `counts` is the number of images per class, `time` that of the newest one
     (seconds since 1970), and `fixed` the split that the source or a policy gave them.

@@ -5,54 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from memevit.evaluation.calibration import N_BINS, ece, simulated_ece
 from memevit.evaluation.observed import probabilities_of
 from memevit.evaluation.significance import WILSON, wilson_interval
 from memevit.results import MODEL
 
-N_BINS = 15  # Guo et al., On calibration of modern neural networks, 2017 (arXiv:1706.04599).
-N_SIMULATIONS = 1000
 _SMALLEST = 1e-12  # Probability, so that a certain and wrong prediction has a finite loss.
-
-
-def expected_calibration_error(confidence: np.ndarray, is_correct: np.ndarray, *, n_bins: int = N_BINS) -> float:
-    """Mean distance between confidence and accuracy over bins of equal width, weighted by their images.
-
-    Args:
-        confidence: [n] probability of the predicted class.
-        is_correct: [n].
-        n_bins: bins in [0, 1].
-
-    Example:
-        >>> expected_calibration_error(np.array([0.8, 0.8, 0.8, 0.8]), np.array([True, True, False, False]))
-        0.3
-    """
-    bins = _bins(confidence, n_bins)
-    gaps = np.bincount(bins, weights=confidence - is_correct, minlength=n_bins)
-    return round(float(np.abs(gaps).sum() / len(confidence)), 12)
 
 
 def _bins(confidence: np.ndarray, n_bins: int) -> np.ndarray:
     return np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
-
-
-def calibrated_errors(confidence: np.ndarray, *, n_simulations: int = N_SIMULATIONS, seed: int = 0) -> np.ndarray:
-    """[n_simulations] calibration errors that a perfectly calibrated model would show with these confidences.
-
-    On few images the error is above 0 by chance alone; only what exceeds these says something.
-
-    Args:
-        confidence: [n] probability of the predicted class.
-        n_simulations: number of draws.
-        seed: of the draws.
-    """
-    random = np.random.default_rng(seed)
-    confidence = confidence if len(confidence) <= 5000 else random.choice(confidence, 5000, replace=False)
-    return np.array(
-        [
-            expected_calibration_error(confidence, random.random(len(confidence)) < confidence)
-            for _ in range(n_simulations)
-        ]
-    )
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -144,11 +106,11 @@ def values_of(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
     """Calibration error with the 95 % quantile of its null, log-loss and Brier score of probabilities [n, C]."""
     confidence = probabilities.max(axis=1)
     is_correct = probabilities.argmax(axis=1) == labels
-    null = calibrated_errors(confidence, seed=seed)
+    null_mean, null_high = simulated_ece(probabilities, seed=seed)
     return {
-        "ece": expected_calibration_error(confidence, is_correct),
-        "ece_null_mean": float(null.mean()),
-        "ece_null_high": float(np.quantile(null, 0.95)),
+        "ece": ece(confidence, is_correct),
+        "ece_null_mean": null_mean,
+        "ece_null_high": null_high,
         "log_loss": log_loss(probabilities, labels),
         "brier_score": brier_score(probabilities, labels),
         "mean_confidence": float(confidence.mean()),

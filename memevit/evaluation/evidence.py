@@ -16,7 +16,8 @@ PROPERTIES, PROBE = "file properties alone", "linear probe"
 MAX_TRAIN, MAX_TEST = 5000, 5000  # Images from which baselines learn, and on which they are compared.
 N_PERMUTATIONS = 1000
 N_SHUFFLES = 10
-_MAX_LEAKED = 0.01  # Share of the images that may have a near-duplicate elsewhere: so few decide nothing.
+# Shares of the images that may be in another split too, or share a template with one there: so few decide nothing.
+_MAX_SAME, _MAX_LEAKED = 0.01, 0.05
 _MIN_IMAGES = 30  # In the test split, for a verdict.
 _PATIENCE_S = 2.0
 
@@ -205,7 +206,11 @@ def shuffled_label_control(
 
 
 def verdict(
-    test: Observed, compared: Sequence[Mapping[str, Any]], chance: Sequence[Mapping[str, Any]], n_leaks: int | None
+    test: Observed,
+    compared: Sequence[Mapping[str, Any]],
+    chance: Sequence[Mapping[str, Any]],
+    n_leaks: int | None,
+    n_same: int = 0,
 ) -> tuple[str, str]:
     """The kind of verdict, a key of `HEADLINES`, and the figures behind it as a sentence.
 
@@ -213,14 +218,15 @@ def verdict(
         test: the split.
         compared: of `comparisons`.
         chance: of `chance_tests`.
-        n_leaks: test images with a near-duplicate in training; None if not counted.
+        n_leaks: images that are in another split too or share a template with one there; None if not counted.
+        n_same: those of them that are in another split too.
     """
     n, n_correct = len(test), int(test.is_correct.sum())
     share = f"{n_correct:,} of {count(n, f'{test.split} image')} are right ({100 * n_correct / n:.0f} %)"
     majority = f"{100 * chance[0]['chance']:.0f} %"
     blind = [row for row in compared if row["subject"] != PROBE]
     unbeaten = [row for row in blind if not row["is_beaten"]]
-    if n_leaks and n_leaks > _MAX_LEAKED * n:
+    if n_leaks and (n_same > _MAX_SAME * n or n_leaks > _MAX_LEAKED * n):
         twins = f"{count(n_leaks, f'{test.split} image')} {'has' if n_leaks == 1 else 'have'} a near-duplicate"
         return LEAKED, f"{twins} in another split. {share}, but some may be remembered."
     if chance[0]["p"] >= significance.ALPHA or chance[1]["p"] >= significance.ALPHA:
@@ -252,6 +258,7 @@ def section(
     *,
     others: Sequence[Observed] = (),
     leaks: Mapping[str, Set[str]] | None = None,
+    same: Set[str] = frozenset(),
     spreads: Mapping[str, Any] | None = None,
     control: bool = False,
     seed: int = 0,
@@ -265,6 +272,7 @@ def section(
         predicted: of `baseline_predictions`.
         others: further splits whose accuracy is listed.
         leaks: files with a near-duplicate in another split, by split; None if not counted.
+        same: those of them that show the same image as a file of another split.
         spreads: sections `seeds` and `folds` of results.json where they were trained.
         control: whether to run the control with shuffled labels.
         seed: of everything random.
@@ -273,7 +281,7 @@ def section(
     chance = chance_tests(train, test, seed=seed)
     leaked = leaks.get(test.split, set()) if leaks else set()
     n_leaks = None if leaks is None else len(leaked)
-    kind, detail = verdict(test, against, chance, n_leaks)
+    kind, detail = verdict(test, against, chance, n_leaks, len(leaked & same))
     measurements = accuracy_of_split(test, seed=seed)
     for part in others:
         measurements += accuracy_of_split(part, seed=seed)

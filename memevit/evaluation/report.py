@@ -270,7 +270,7 @@ def advice(content: Content) -> list[dict[str, str]]:
     if kind in (evidence.NOTHING, evidence.TOO_FEW):
         found.append({"text": "Add images of every class, then train again.", "link": "#evidence"})
     if content.found:
-        n = len(content.found.suspects)
+        n = sum(1 for one in content.found.suspects if one.suggestion[0])
         n_held_out = content.found.n_by_cause.get(causes.LABEL, 0)
         if n + n_held_out:
             found.append(

@@ -20,6 +20,7 @@ from memevit import decoding, frames
 from memevit.errors import UserError
 from memevit.model import backbone
 from memevit.model.forward import ForwardPass, Outputs, forward
+from memevit.model.host_copy import HostCopy
 from memevit.model.processor import Processor
 from memevit.portable.open_set import OpenSet, StaleStatisticsError, probe_image
 
@@ -104,7 +105,7 @@ class Classifier:
     def probabilities(self, images: list[Image.Image]) -> np.ndarray:
         """[n, C] probabilities in float64 of RGB images."""
         logits, _ = self._launched([self._processor.render(image) for image in images])
-        return _softmax(logits)
+        return _softmax(logits.numpy())
 
     def classify_images(self, images: list[Image.Image]) -> list[Classification]:
         """One result per RGB image, with an empty path."""
@@ -163,21 +164,23 @@ class Classifier:
             while waiting:
                 yield from self._results(*waiting.popleft())
 
-    def _launched(self, pixels: list[np.ndarray]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """[n, C] logits and [n, D] features by layer, on the device and perhaps not yet computed."""
+    def _launched(self, pixels: list[np.ndarray]) -> tuple[HostCopy, dict[str, HostCopy]]:
+        """[n, C] logits and [n, D] features by layer, on their way and perhaps not yet computed."""
         batch = torch.from_numpy(np.stack(pixels))
         if self._model.device.type == "cuda":
             batch = batch.pin_memory()
-        return self._run(batch)
+        logits, features = self._run(batch)
+        return HostCopy(logits), {layer: HostCopy(own) for layer, own in features.items()}
 
-    def _rows(self, logits: torch.Tensor, features: dict[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
+    def _rows(self, logits: HostCopy, features: dict[str, HostCopy]) -> Iterator[dict[str, Any]]:
         """For each image what a `Classification` holds."""
-        probabilities = _softmax(logits)
+        own_logits = logits.numpy()
+        probabilities = _softmax(own_logits)
         if self.open_set is None:
             yield from ({"probabilities": own} for own in probabilities)
             return
-        found = {layer: own.cpu().numpy() for layer, own in features.items()}
-        for own, decision in zip(probabilities, self.open_set.decide(logits.cpu().numpy(), found), strict=True):
+        found = {layer: own.numpy() for layer, own in features.items()}
+        for own, decision in zip(probabilities, self.open_set.decide(own_logits, found), strict=True):
             names = ("accepted", "known_score", "p_value", "reason")
             yield {"probabilities": own} | {name: getattr(decision, name) for name in names}
 
@@ -190,9 +193,9 @@ class Classifier:
                 yield Classification(path, **next(rows))
 
 
-def _softmax(logits: torch.Tensor) -> np.ndarray:
+def _softmax(logits: np.ndarray) -> np.ndarray:
     """[n, C] probabilities in float64; on the CPU, because Apple's accelerator has no float64."""
-    return torch.softmax(logits.cpu().double(), dim=-1).numpy()
+    return torch.softmax(torch.from_numpy(logits).double(), dim=-1).numpy()
 
 
 @contextlib.contextmanager

@@ -88,8 +88,9 @@ def integrated_gradients(
         score = log_odds(model(pixel_values=points).logits.float(), label).sum()
         (gradients,) = torch.autograd.grad(score, points)
     by_pixel = (gradients.float().mean(dim=0) * (values - plain)).sum(dim=0)  # [H, W]
-    cells = torch.nn.functional.adaptive_avg_pool2d(by_pixel[None], grid)[0]
-    return (cells * (by_pixel.numel() / grid**2)).double().cpu().numpy()
+    # Apple's accelerator has neither float64 nor cells of unequal size.
+    cells = torch.nn.functional.adaptive_avg_pool2d(by_pixel.cpu().double()[None], grid)[0]
+    return (cells * (by_pixel.numel() / grid**2)).numpy()
 
 
 def visible_box(render: Render) -> Callable[[tuple[int, int]], tuple[float, float, float, float]]:

@@ -76,7 +76,7 @@ def head_of(model: PreTrainedModel) -> Head:
     """
     layer = model.get_submodule(_head_name(model))
     bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
-    return Head(layer.weight.detach().double().cpu().numpy(), bias.detach().double().cpu().numpy(), "as before")
+    return Head(layer.weight.detach().cpu().double().numpy(), bias.detach().cpu().double().numpy(), "as before")
 
 
 def _head_name(model: PreTrainedModel) -> str:

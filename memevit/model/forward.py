@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from memevit.portable.features import FINAL, FeatureTap, block_names
+from memevit.portable.features import FINAL, FeatureTap, block_names, exact
 
 __all__ = ["FINAL", "ForwardPass", "Outputs", "default_blocks", "forward", "forward_dataset"]
 
@@ -76,6 +76,7 @@ class ForwardPass:
         self._normalise = normalise
         self._tap = FeatureTap(model, layers)
 
+    @exact()
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits [B, C] and features [B, D] by layer, float32 and on the device of the model, perhaps not yet computed.

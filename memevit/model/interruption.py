@@ -12,6 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from memevit.errors import Interrupted
+from memevit.model.host_copy import HostCopy
 
 logger = logging.getLogger(__name__)
 
@@ -74,25 +75,6 @@ def watched() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-class _HostCopy:
-    """Values of a tensor on their way to the host.
-
-    Reading a device tensor waits for all work queued so far. The copy is queued at once instead, and reading it later
-    waits only for the work before it.
-    """
-
-    def __init__(self, values: torch.Tensor) -> None:
-        self._values = values.to("cpu", non_blocking=values.is_cuda)  # torch puts it into pinned memory.
-        self._arrival = torch.cuda.Event() if values.is_cuda else None
-        if self._arrival is not None:
-            self._arrival.record()
-
-    def tolist(self) -> list[float]:
-        if self._arrival is not None:
-            self._arrival.synchronize()
-        return self._values.tolist()
-
-
 class StopCallback(TrainerCallback):
     """Requests a checkpoint when a stop was requested or the last checkpoint is old, and then stops in the first case.
 
@@ -103,7 +85,7 @@ class StopCallback(TrainerCallback):
         self._request = request
         self._is_stopping = False
         self._saved_s = time.monotonic()
-        self._previous: _HostCopy | None = None  # What the processes wanted after the previous step, summed.
+        self._previous: HostCopy | None = None  # What the processes wanted after the previous step, summed.
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -132,8 +114,8 @@ class StopCallback(TrainerCallback):
         """The sum over all processes of what was `wanted` in the previous call."""
         previous = self._previous
         own = torch.tensor(wanted, pin_memory=device.type == "cuda").to(device, non_blocking=True)
-        self._previous = _HostCopy(accelerate.utils.reduce(own, "sum"))
-        return [0.0] * len(wanted) if previous is None else previous.tolist()
+        self._previous = HostCopy(accelerate.utils.reduce(own, "sum"))
+        return [0.0] * len(wanted) if previous is None else previous.numpy().tolist()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Stop once the checkpoint is written.

@@ -314,6 +314,7 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
                 head.bias.div_(temperature)
 
 
+@features.exact()
 @torch.inference_mode()
 def probe(model: PreTrainedModel, image_processor: BaseImageProcessor, layers: Sequence[str]) -> dict[str, np.ndarray]:
     """`logits` [C] and features [d] by layer of the fixed probe image, as the published pipeline computes them."""

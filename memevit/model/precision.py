@@ -71,6 +71,16 @@ def choose_attention(model: PreTrainedModel, precision: str, device: torch.devic
         model.set_attn_implementation("eager")
 
 
+def agree_on_tf32() -> None:
+    """Set torch's old switch for TF32 as its new one is set.
+
+    Transformers 5.24 sets only the new one for `--torch_compile`. torch 2.13 reads the old one when it compiles a
+    convolution for a GPU, and fails if they differ (pytorch/pytorch#166387).
+    """
+    if torch.backends.cuda.matmul.fp32_precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch may help."""
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)

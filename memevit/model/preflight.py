@@ -180,29 +180,33 @@ def _timed(
     counts: Mapping[str, int],
 ) -> Plan:
     largest = _CPU_SAMPLE if args.device.type == "cpu" else plan.batch_size
-    n_sample = min(counts["train"], plan.batch_size, largest)
-    load(n_sample)  # The first call also allocates and chooses kernels.
-    timing.wait_for(args.device)
-    start = time.perf_counter()
-    images = load(n_sample)
-    timing.wait_for(args.device)
-    load_s = (time.perf_counter() - start) / n_sample
     while True:
+        n_sample = min(counts["train"], plan.batch_size, largest)
         try:
-            batch = images[: plan.batch_size].to(args.device)
-            compute_s = timing.step_seconds(model, batch, plan.precision) / len(batch)
+            load_s, batch = _load_seconds(load, n_sample, args.device)
+            compute_s = timing.step_seconds(model, batch, plan.precision) / n_sample
             look_s = timing.image_seconds(model, batch, plan.precision)
             break
         except RuntimeError as error:
             if not precision.is_out_of_memory(error):
                 raise
-        plan = plan.halved()
+        plan, batch = plan.halved(), None
         precision.free_memory()
     # Loading alternates with the steps, unless other processes load or an accelerator computes.
     n_loaders = args.dataloader_num_workers or int(args.device.type != "cpu")
     both = (lambda own: max(own, load_s / n_loaders)) if n_loaders else (lambda own: own + load_s)
     n_images = min(plan.batch_size * plan.accumulation, counts["train"])
     return replace(plan, step_s=both(compute_s) * n_images, image_s=both(look_s))
+
+
+def _load_seconds(load: Callable[[int], torch.Tensor], n: int, device: torch.device) -> tuple[float, torch.Tensor]:
+    """Seconds per image until it is ready for the model, and the `n` images [n, 3, H, W] on the device."""
+    load(n)  # The first call also allocates and chooses kernels.
+    timing.wait_for(device)
+    start = time.perf_counter()
+    images = load(n).to(device)
+    timing.wait_for(device)
+    return (time.perf_counter() - start) / n, images
 
 
 def _perhaps_bf16(

@@ -282,7 +282,7 @@ def _attempt(
         else:
             checkpoint = next(iter(checkpoints.all_in(run_dir)), None)
     if checkpoint:
-        logger.info("Going on after step %d", checkpoints.step_of(checkpoint))
+        logger.info("Continuing after step %d", checkpoints.step_of(checkpoint))
     trainer = build_trainer(
         model,
         image_processor,

@@ -259,6 +259,7 @@ def build_trainer(
     if is_divided(args):
         sharding.prepare(model)
     disable_synchronisation(args)
+    precision.agree_on_tf32()
     for dataset in (train, validation):
         dataset.is_pinned = copies_ahead(args)
     precision.choose_attention(model, precision.BF16 if args.bf16 else precision.FP32, args.device)

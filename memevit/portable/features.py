@@ -1,8 +1,9 @@
-"""Features of a network: what its head sees, and what chosen blocks pass on.
+"""Features of a network: what its head sees, and what chosen blocks pass on, the same on every device.
 
 It imports nothing of this project, for it is published beside a model and runs there.
 """
 
+import contextlib
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -162,3 +163,35 @@ class FeatureTap:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Exact(contextlib.ContextDecorator):
+    """See `exact`. Threads may be in it at the same time; the last one to leave restores the setting."""
+
+    _lock = threading.Lock()
+    _n_inside = 0
+    _before = ("none", "tf32")
+
+    def __enter__(self) -> None:
+        matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+        with _Exact._lock:
+            if not _Exact._n_inside:
+                _Exact._before = (matmul.fp32_precision, conv.fp32_precision)
+                matmul.fp32_precision = conv.fp32_precision = "ieee"
+            _Exact._n_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with _Exact._lock:
+            _Exact._n_inside -= 1
+            if not _Exact._n_inside:
+                torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = _Exact._before
+
+
+def exact() -> contextlib.ContextDecorator:
+    """A context, or decorator, in which fp32 on an NVIDIA GPU means fp32.
+
+    By default torch rounds the inputs of convolutions to the 10 bits of TF32, and those of all products once
+    Transformers has compiled a model. Rounding the patches alone moved a probability by up to 0.004 (ViT-Micro,
+    simulated on a CPU), so that the same model would answer differently on a GPU and on a CPU.
+    """
+    return _Exact()

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,31 @@ class OpenSet:
             logits: [n, C].
             features: [n, d] by layer.
         """
-        terms = raw_terms(logits, features, self.arrays, self.settings["score"])  # [n, T]
+        terms = raw_terms(logits, features, self._ready, self.settings["score"])  # [n, T]
         return standardised(terms, self.arrays["standard.median"], self.arrays["standard.scale"])
+
+    @cached_property
+    def _ready(self) -> dict[str, np.ndarray]:
+        """The arrays, with what every batch would compute anew."""
+        ready = {}
+        for layer in self.layers:
+            if f"whitening.{layer}" in self.arrays:
+                ready[f"across.{layer}"], ready[f"centres.{layer}"] = whitened_means(self.arrays, layer)
+        return dict(self.arrays) | ready
+
+    @cached_property
+    def _references(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Ordered scores and cumulative weights of `reference` by class, where every image would sort them anew."""
+        own_thresholds = self.settings.get("threshold_per_predicted_class") or {}
+        found, common = {}, None
+        for label, name in enumerate(self.class_names):
+            if name in own_thresholds or common is None:
+                scores, weights = self.reference(label)
+                order = np.argsort(scores)
+                own = scores[order], np.cumsum(weights[order])
+                common = common if name in own_thresholds else own
+            found[label] = own if name in own_thresholds else common
+        return found
 
     def thresholds(self) -> np.ndarray:
         """[C] threshold by predicted class."""
@@ -173,9 +197,9 @@ class OpenSet:
 
     def _decision(self, score: float, threshold: float, label: int) -> Decision:
         name, accepted = self.class_names[label], score >= threshold
-        reference, weights = self.reference(label)
-        total, n = weights.sum(), len(reference)
-        at_most = weights[reference <= score].sum() / total if n else 0.0
+        scores, reached = self._references[label]
+        n, n_at_most = len(scores), int(np.searchsorted(scores, score, side="right"))
+        at_most = float(reached[n_at_most - 1] / reached[-1]) if n_at_most else 0.0
         p_value = (n * at_most + 1) / (n + 1)
         return Decision(
             label=name if accepted else self.settings["reject_label"],
@@ -252,23 +276,27 @@ def normalised(features: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def mahalanobis(features: np.ndarray, means: np.ndarray, whitening: np.ndarray) -> np.ndarray:
+def mahalanobis(features: np.ndarray, centres: np.ndarray, across: np.ndarray) -> np.ndarray:
     """[n] negative squared Mahalanobis distance of the normalised features to the nearest class mean.
 
     Args:
         features: [n, d].
-        means: [C, d] of the normalised features of each class; rows that are not finite belong to classes without
-            training images.
-        whitening: [d, d] matrix A, where A'A is the inverse of the covariance within the classes.
+        centres: [C, d] whitened means of the normalised features of the classes.
+        across: [d, d] matrix A', where A'A is the inverse of the covariance within the classes.
 
     Source:
         Mueller and Hein, Mahalanobis++, ICML 2025 (arXiv:2505.18032).
     """
-    means = means[np.isfinite(means).all(axis=1)].astype(np.float64)
-    across = whitening.astype(np.float64).T
-    rows, centres = normalised(features) @ across, means @ across
+    rows = normalised(features) @ across
     squared = (rows**2).sum(axis=1)[:, None] - 2 * rows @ centres.T + (centres**2).sum(axis=1)
     return -np.maximum(squared, 0.0).min(axis=1)
+
+
+def whitened_means(arrays: Mapping[str, np.ndarray], layer: str) -> tuple[np.ndarray, np.ndarray]:
+    """`across` [d, d] and `centres` [C, d] of a layer, see `mahalanobis`; without classes that had no images."""
+    means = arrays[f"mean.{layer}"]
+    across = np.ascontiguousarray(arrays[f"whitening.{layer}"].astype(np.float64).T)
+    return across, means[np.isfinite(means).all(axis=1)].astype(np.float64) @ across
 
 
 def whitened(features: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -307,7 +335,11 @@ def raw_terms(
             columns.append(whitened(features, arrays) @ arrays["others.weight"].astype(np.float64))
         elif term.startswith(MAHALANOBIS):
             layer = term.removeprefix(MAHALANOBIS)
-            columns.append(mahalanobis(features[layer], arrays[f"mean.{layer}"], arrays[f"whitening.{layer}"]))
+            if f"across.{layer}" in arrays:
+                across, centres = arrays[f"across.{layer}"], arrays[f"centres.{layer}"]
+            else:
+                across, centres = whitened_means(arrays, layer)
+            columns.append(mahalanobis(features[layer], centres, across))
         else:
             raise ValueError(f"no term {term!r}")
     return np.stack(columns, axis=1)

@@ -23,7 +23,7 @@ from transformers import ImageClassificationPipeline
 from transformers.image_utils import load_image
 from transformers.utils import ModelOutput, cached_file
 
-from .features import FeatureTap
+from .features import FeatureTap, exact
 from .open_set import CONFIG_FILE, FILE, KEY, OpenSet, probe_image, renewal
 
 try:
@@ -63,6 +63,7 @@ class OpenSetImageClassificationPipeline(ImageClassificationPipeline):
             path = cached_file(name, file, revision=revision)
         return Path(path).parent
 
+    @exact()
     @torch.inference_mode()
     def _require_current(self) -> None:
         inputs = self.image_processor(images=Image.fromarray(probe_image()), return_tensors="pt")
@@ -82,6 +83,7 @@ class OpenSetImageClassificationPipeline(ImageClassificationPipeline):
             image = load_image(str(image), timeout=timeout)
         return super().preprocess(image, timeout=timeout)
 
+    @exact()
     def _forward(self, model_inputs: Any) -> ModelOutput:
         logits = self.model(**model_inputs).logits
         return ModelOutput(logits=logits, **{f"{_FEATURE}{layer}": own for layer, own in self._tap.take().items()})

@@ -138,7 +138,9 @@ def _header(path: Path, line: bytes) -> Record:
     except (ValueError, TypeError):
         header = {}
     if header.get("log") != KIND:
-        raise UserError(f"{path} is no log of sort_memes.py. It lies in the --into folder: sort_log_DATE_TIME.jsonl.")
+        raise UserError(
+            f"{path} is not a log of sort_memes.py. It lies in the --into folder: sort_log_DATE_TIME.jsonl."
+        )
     if header.get("format") != FORMAT:
         raise UserError(f"{path} was written by another version (format {header.get('format')}). Use that version.")
     return header

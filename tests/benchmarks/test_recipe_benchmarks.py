@@ -1,4 +1,4 @@
-"""The benchmarks of the recipe: arms that the command accepts, crops within the picture, a verdict by hand."""
+"""The benchmarks of the recipe: arms that the command accepts, crops within the image, a verdict by hand."""
 
 import functools
 import json

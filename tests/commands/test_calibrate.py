@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import pipeline
 
 from memevit import results
 from memevit.arguments import OpenSetArguments
@@ -15,7 +16,7 @@ from memevit.evaluation import predictions
 from memevit.model import backbone, open_set
 from memevit.model.classifier import Classifier
 from memevit.portable.open_set import OpenSet
-from tests.conftest import draw_picture, run_finetune
+from tests.conftest import draw_picture, run_finetune, write_classes
 
 CPU = torch.device("cpu")
 
@@ -33,9 +34,12 @@ def calibrate_only(model, data, output_dir, *options):
 
 @pytest.fixture(scope="module")
 def again(trained, prepared, tmp_path_factory):
-    """The trained model, calibrated once more without features of single images."""
+    """The trained model, calibrated once more: no features of single images, labelled others, an additional class."""
     output_dir = tmp_path_factory.mktemp("again") / "model"
-    assert calibrate_only(trained, prepared, output_dir, "--statistics_only", "--false_rejection", 0.2) == 0
+    others = write_classes(tmp_path_factory.mktemp("others"), n=8, class_names=("grey",), first_seed=9000)
+    (others / "grey" / "notes.txt").write_text("no image")
+    options = ("--statistics_only", "--false_rejection", 0.2, "--others", others / "grey", "--unknown_class")
+    assert calibrate_only(trained, prepared, output_dir, *options) == 0
     return output_dir
 
 
@@ -82,6 +86,21 @@ def test_statistics_only_leave_single_images_out_and_decide_all_the_same(again):
     assert found.accepted is not None
     # 3 of 19 ranks are the most within 20 %.
     assert settings_of(again)["expected_false_rejection"] == pytest.approx(3 / 19)
+
+
+def test_half_of_the_labelled_others_teach_and_the_other_half_measure(again):
+    assert settings_of(again)["score"][-1] == "others"
+    drawn, others = results.read(again)["open_set"]["sources"]
+    assert (others["name"], others["n"], others["is_near"]) == ("grey, the half that was held back", 4, True)
+
+
+def test_the_checkpoint_with_an_additional_class_needs_nothing_but_the_plain_pipeline(again):
+    plain = pipeline("image-classification", model=str(again / "unknown_class"), device="cpu")
+    threshold = results.read(again)["open_set"]["unknown_class"]["threshold"]
+    image = draw_picture(5)
+    expected = Classifier.load(again, device=CPU).outputs([image]).logits.max() < threshold
+    assert (plain(image)[0]["label"] == "unknown") == expected
+    assert {one["label"] for one in plain(image)} == {"coral", "moss", "slate", "unknown"}
 
 
 def test_the_temperature_can_be_undone(trained, again, prepared, tmp_path):

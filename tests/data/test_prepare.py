@@ -450,7 +450,7 @@ def test_a_correction_by_hash_means_the_file_of_that_name_where_two_have_one_con
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"file": "moss/gone.png", "action": "drop"}, "moss/gone.png fits no usable image"),
+        ({"file": "moss/gone.png", "action": "drop"}, "moss/gone.png matches no usable image"),
         ({"file": "moss/moss_000.png", "action": "delete"}, "must be one of relabel, drop, keep"),
         ({"file": "moss/moss_000.png", "action": "relabel", "class": "plum"}, "'plum'"),
         ({"file": "moss/moss_000.png", "action": "relabel"}, "needs the new class"),

@@ -176,7 +176,7 @@ def test_one_picture_lies_twice_in_its_class(drawn):
 
 
 def thumbnails(paths):
-    """[n, 768] values of each picture at 16x16 px."""
+    """[n, 768] values of each image at 16x16 px."""
     small = [pixels.load_image(path).resize((16, 16), Image.Resampling.BOX) for path in paths]
     return np.array([np.asarray(one, dtype=np.int16).ravel() for one in small])
 

@@ -1,4 +1,4 @@
-"""The picture of the learning curves."""
+"""The image of the learning curves."""
 
 import io
 

@@ -7,7 +7,7 @@ from memevit.evaluation import measure
 
 
 def measured(**accuracies):
-    """Rows of results.json for 100 pictures of two classes, by subject, with so many right."""
+    """Rows of results.json for 100 images of two classes, by subject, with so many right."""
     true = np.arange(100) % 2
     rows, compared = [], []
     predicted = {name: np.where(np.arange(100) < n_right, true, 1 - true) for name, n_right in accuracies.items()}

@@ -100,7 +100,7 @@ def served(model_dir):
 
 
 def shares(shown):
-    """Probabilities by class of every picture on the page."""
+    """Probabilities by class of every image on the page."""
     cards = shown.split('<div class="answer">')[1:]
     return [
         {html.unescape(name): float(share) for name, share in re.findall(r'data-class="(.*?)" data-share="(.*?)"', one)}

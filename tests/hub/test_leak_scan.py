@@ -1,4 +1,4 @@
-"""Nothing goes up that should stay here: the scan is tried with planted pickles, pictures, secrets and paths."""
+"""Nothing goes up that should stay here: the scan is tried with planted pickles, images, secrets and paths."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""How training pictures are varied: repeatable, never mirrored, and as Pillow would do it."""
+"""How training images are varied: repeatable, never mirrored, and as Pillow would do it."""
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_erasing_hides_a_rectangle_of_as_many_pictures_as_asked_for():
 def test_mixup_blends_a_picture_with_the_next_and_its_label_in_the_same_shares():
     values = torch.stack([torch.full((3, 4, 4), float(level)) for level in (0, 10, 20)])
     mixed, shares = Mixer(Mixing(mixup=1.0), 3)(values, torch.tensor([0, 1, 2]), draws_with(3, SHARE=0.25))
-    # Beta(1, 1) is uniform: a draw of 0.25 keeps a quarter of the picture itself.
+    # Beta(1, 1) is uniform: a draw of 0.25 keeps a quarter of the image itself.
     assert torch.allclose(mixed[:, 0, 0, 0], torch.tensor([7.5, 17.5, 5.0]), atol=0.02)
     assert torch.allclose(shares, torch.tensor([[0.25, 0.75, 0], [0, 0.25, 0.75], [0.75, 0, 0.25]]), atol=1e-3)
 

@@ -1,11 +1,15 @@
-"""Batches of pictures, classified by several threads."""
+"""Batches of images, classified by several threads."""
+
+import threading
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from memevit.model import classifier
 from memevit.model.classifier import Classifier
+from memevit.model.host_copy import HostCopy
 
 
 @pytest.fixture
@@ -33,3 +37,22 @@ def test_a_batch_that_two_threads_share_keeps_its_order(tmp_path, trained, two_t
         if not one.problem:
             np.testing.assert_allclose(one.probabilities, classifier.probabilities([image])[0], atol=1e-6)
     assert torch.get_num_threads() == 2
+
+
+def test_results_are_copied_to_the_host_before_the_next_batch_is_launched(trained, monkeypatch):
+    """Otherwise reading them on a GPU would wait for that batch as well."""
+    threads = []
+
+    class Copy(HostCopy):
+        def __init__(self, values):
+            threads.append(threading.current_thread().name)
+            super().__init__(values)
+
+    monkeypatch.setattr(classifier, "HostCopy", Copy)
+    pixels = np.zeros((3, 32, 32), dtype=np.uint8)
+    found = Classifier.load(trained, answers_unknown=False).classify_pixels(
+        ((None, pixels) for _ in range(4)), batch_size=2
+    )
+    assert len(list(found)) == 4
+    assert len(threads) >= 2
+    assert all(name.startswith("model") for name in threads)

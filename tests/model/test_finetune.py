@@ -121,7 +121,7 @@ def test_awkward_files_give_the_same_probabilities_too_but_for_two_exceptions(
     (found,) = classifier.classify([path])
     plain = by_pipeline(plain_pipeline, path, classifier.class_names)
     assert np.allclose(found.probabilities, plain, atol=1e-4) == is_same
-    if not is_same:  # What ours does is what the plain pipeline does with the picture made plain first.
+    if not is_same:  # What ours does is what the plain pipeline does with the image made plain first.
         image = Image.open(path)
         if image.mode == "I;16":
             plain_image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
@@ -216,7 +216,7 @@ def test_macro_f1_on_validation_chooses_the_checkpoint(trained):
     rows = [row for row in log["history"] if "eval_macro_f1" in row]
     best = max(row["eval_macro_f1"] for row in rows)
     equals = [row for row in rows if row["eval_macro_f1"] == best]
-    assert len(equals) > 1  # Few pictures often give equal scores; the lowest loss decides among them.
+    assert len(equals) > 1  # Few images often give equal scores; the lowest loss decides among them.
     assert log["training"]["best_step"] == min(equals, key=lambda row: row["eval_loss"])["step"] != equals[0]["step"]
 
 

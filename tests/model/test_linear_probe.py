@@ -173,7 +173,7 @@ def test_the_head_is_that_of_a_logistic_regression():
     inputs = random.normal(size=(120, 5)) * [1, 2, 3, 4, 5] + labels[:, None] * [1.0, 0.5, 0.0, -1.0, 2.0] + 3.0
     weight, bias = linear_probe.fit(inputs, labels.tolist(), inputs, labels.tolist(), n_classes=3)
     scaled = (inputs - inputs.mean(0)) / inputs.std(0)
-    # On its own training pictures the weakest penalty has the lowest loss; scikit-learn's is 1 / (n penalty).
+    # On its own training images the weakest penalty has the lowest loss; scikit-learn's is 1 / (n penalty).
     strength = 1.0 / (len(labels) * min(linear_probe.PENALTIES))
     expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(scaled, labels).predict_proba(scaled)
     found = torch.softmax(torch.from_numpy(inputs @ weight.T + bias), dim=1)

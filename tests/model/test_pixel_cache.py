@@ -1,4 +1,4 @@
-"""The pixel cache: built once, never half, anew when a picture or a setting changes, and not at all without room."""
+"""The pixel cache: built once, never half, anew when an image or a setting changes, and not at all without room."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def request_of(tmp_path):
 
 @pytest.fixture
 def n_decoded(monkeypatch):
-    """How many pictures have been decoded so far, as a list of paths."""
+    """How many images have been decoded so far, as a list of paths."""
     seen = []
     decoded = decoding.decoded
 

@@ -63,7 +63,7 @@ def test_halving_keeps_the_effective_batch(before, after):
 
 
 def test_estimated_seconds():
-    # 12 steps of 2 s; validation after 2 epochs and once more at the end, and test: 70 pictures of 0.1 s.
+    # 12 steps of 2 s; validation after 2 epochs and once more at the end, and test: 70 images of 0.1 s.
     assert preflight.seconds_of(PLAN, arguments(), COUNTS) == pytest.approx(12 * 2.0 + 70 * 0.1)
 
 
@@ -205,6 +205,18 @@ def test_a_batch_that_does_not_fit_is_divided_before_the_run(monkeypatch, model)
 
     monkeypatch.setattr(timing, "step_seconds", small_device)
     plan = make(model, per_device_train_batch_size=8)
+    assert (plan.batch_size, plan.accumulation) == (4, 2)
+
+
+def test_a_batch_that_does_not_even_load_is_divided_before_the_run(model):
+    def load(n):
+        if n > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return torch.zeros(n, 3, 32, 32)
+
+    counts = {"train": 84, "validation": 18, "test": 18}
+    args = arguments(per_device_train_batch_size=8)
+    plan = preflight.make(model, args, load=load, counts=counts, wanted="fp32", limit_s=None)
     assert (plan.batch_size, plan.accumulation) == (4, 2)
 
 

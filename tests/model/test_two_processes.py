@@ -25,7 +25,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def both(prepared, tiny_backbone, tmp_path_factory):
-    """Model folders by one process and by two, with 16 pictures per step each, and what the two printed."""
+    """Model folders by one process and by two, with 16 images per step each, and what the two printed."""
     root = tmp_path_factory.mktemp("launched")
     usual = ("--dataset", prepared, "--model_name_or_path", tiny_backbone, "--use_cpu", "--disable_tqdm", True)
     usual += ("--num_train_epochs", 4, "--learning_rate", 5e-3)
@@ -47,7 +47,7 @@ def test_two_processes_train_the_same_model_within_noise(both):
     assert [run["n_steps"] for run in runs] == [24, 24]
     assert runs[1]["hardware"].startswith("2 x ")
     found = [predictions.read(path) for path in (one, two)]
-    # The last step of an epoch has four pictures left for one process, and is filled up to sixteen for two.
+    # The last step of an epoch has four images left for one process, and is filled up to sixteen for two.
     assert np.abs(found[0].probabilities - found[1].probabilities).mean() < 0.05
     accuracies = [(each.predicted == each.labels).mean() for each in found]
     assert abs(accuracies[0] - accuracies[1]) <= 2 / 36

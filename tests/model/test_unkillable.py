@@ -21,7 +21,7 @@ from memevit.model.trainer import ImageTrainer
 from tests.conftest import run_finetune
 
 ROOT = Path(__file__).parents[2]
-N_STEPS = 12  # 84 training pictures, 16 at a time, 2 epochs.
+N_STEPS = 12  # 84 training images, 16 at a time, 2 epochs.
 
 
 class Killed(BaseException):
@@ -251,7 +251,7 @@ def test_several_processes_act_on_what_they_wanted_a_step_ago(monkeypatch):
 class DeviceTensor:
     """Stands for a tensor on a GPU and counts the reads that wait for all queued work."""
 
-    is_cuda = True
+    is_cuda, device = True, torch.device("cuda")
     n_blocking_reads = 0
 
     def __init__(self, values):
@@ -284,6 +284,7 @@ class DeviceTensor:
 def test_deciding_together_reads_nothing_that_waits_for_the_device(monkeypatch):
     monkeypatch.setattr(interruption.accelerate.utils, "reduce", lambda own, reduction: DeviceTensor(2 * own))
     monkeypatch.setattr(torch.cuda, "Event", Mock)
+    monkeypatch.setattr(torch.cuda, "current_stream", Mock())
     request = interruption.StopRequest()
     callback = interruption.StopCallback(request)
     args = SimpleNamespace(process_index=1, world_size=2, device=torch.device("cpu"))

@@ -10,8 +10,8 @@ from memevit.portable.open_set import (
     OpenSet,
     StaleStatisticsError,
     log_odds,
-    mahalanobis,
     probe_image,
+    raw_terms,
 )
 
 SETTINGS = {
@@ -45,11 +45,13 @@ def test_log_odds_keep_the_order_where_the_softmax_is_one():
     np.testing.assert_allclose(log_odds(logits), [40 - np.log(2), 80 - np.log(2)])
 
 
-def test_mahalanobis_measures_the_nearest_class_after_normalisation_and_skips_a_class_without_images():
+def test_distance_is_to_the_nearest_class_after_normalisation_and_skips_a_class_without_images():
     means = np.array([[1.0, 0.0], [0.0, 1.0], [np.nan, np.nan]])
-    found = mahalanobis(np.array([[5.0, 0.0], [-7.0, 0.0]]), means, 2 * np.eye(2))
+    stored = {"mean.final": means, "whitening.final": 2 * np.eye(2)}
+    features = {"final": np.array([[5.0, 0.0], [-7.0, 0.0]])}
+    found = raw_terms(np.zeros((2, 2)), features, stored, ["mahalanobis.final"])
     # (-1, 0) is sqrt(2) from (0, 1); the whitening doubles lengths.
-    np.testing.assert_allclose(found, [0.0, -8.0], atol=1e-12)
+    np.testing.assert_allclose(found[:, 0], [0.0, -8.0], atol=1e-12)
 
 
 def test_an_image_below_the_threshold_is_unknown_and_the_reason_counts_validation_images():

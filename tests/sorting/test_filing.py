@@ -188,7 +188,7 @@ def test_undo_does_not_overwrite_a_new_file_at_the_old_place(tmp_path, memes):
 
 def test_undo_of_anything_but_a_log_is_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n')
-    for name, message in (("x.jsonl", "is no log"), ("gone", "does not exist")):
+    for name, message in (("x.jsonl", "is not a log"), ("gone", "does not exist")):
         with pytest.raises(UserError, match=message):
             command.undo(tmp_path / name)
 

@@ -25,8 +25,8 @@ _CSV_NAMES = {"doom": "doom_crossing_dataset.csv", "animal_crossing": "animal_cr
 _REPOST_SHARE, _NEW_CAPTION_SHARE, _TEXT_SHARE, _CROSSOVER_SHARE = 0.06, 0.04, 0.03, 0.04
 _PNG_SHARE, _LARGEST_PNG_PX = 0.25, 1600
 _N_IN_BOTH = 3  # Files that `_share` puts into each class folder.
-_N_ON_TOP = len(awkward.BROKEN) + 1  # And the picture that lies twice in its folder.
-_FEWEST = 8  # New pictures, reposts and new captions of each game, however small the sample.
+_N_ON_TOP = len(awkward.BROKEN) + 1  # And the image that lies twice in its folder.
+_FEWEST = 8  # New images, reposts and new captions of each game, however small the sample.
 _JPEG_QUALITY, _REPOST_JPEG_QUALITY = (70, 95), (35, 80)
 
 
@@ -58,19 +58,19 @@ class _Folder:
 def draw(target_dir: Path, *, seed: int = 0, n_per_class: int = 320, n_held_apart: int = 120) -> None:
     """Draw the sample into `target_dir`, with a progress bar on stderr.
 
-    Writes `doom-crossing/` (two class folders and two CSV files, as on Kaggle) and `held_apart/` with pictures of a
+    Writes `doom-crossing/` (two class folders and two CSV files, as on Kaggle) and `held_apart/` with images of a
     third game, `genshin_impact`, and of none, `unrelated`. The same arguments give the same bytes with the same
     Pillow, whatever the machine.
 
-    Among the pictures of each game are reposts, the same picture with another caption, posts of text alone and pictures
-    of both games. One picture lies in both class folders byte for byte, one saved anew, one as the notice that a
-    picture was removed, and one lies twice in the first. Each kind of `awkward.KINDS` is there once.
+    Among the images of each game are reposts, the same image with another caption, posts of text alone and images
+    of both games. One image lies in both class folders byte for byte, one saved anew, one as the notice that an
+    image was removed, and one lies twice in the first. Each kind of `awkward.KINDS` is there once.
 
     Args:
         target_dir: a new or empty folder.
         seed: of all random numbers.
-        n_per_class: pictures of each game, about; those in both classes and the broken files come on top.
-        n_held_apart: pictures of the third game, and of none.
+        n_per_class: images of each game, about; those in both classes and the broken files come on top.
+        n_held_apart: images of the third game, and of none.
     """
     root = target_dir / "doom-crossing"
     n_files = 2 * n_per_class + 2 * n_held_apart + _N_ON_TOP
@@ -118,7 +118,7 @@ def _add_new(folder: _Folder, number: int) -> None:
 
 
 def _meme(folder: _Folder, number: int, *, words: str = "first") -> Image.Image:
-    """The meme of that number; other `words` give the same picture another caption."""
+    """The meme of that number; other `words` give the same image another caption."""
     rng, chance = folder.rng("meme", number), folder.rng("kind", number).random()
     idea = memes.Idea(_SCENES[folder.class_name], folder.class_name, rng, folder.rng("words", number, words))
     is_game = folder.class_name in _GAMES
@@ -131,7 +131,7 @@ def _meme(folder: _Folder, number: int, *, words: str = "first") -> Image.Image:
 
 
 def _share(first: _Folder, second: _Folder) -> None:
-    """Put one picture into both classes, byte for byte and saved anew, and one twice into the first."""
+    """Put one image into both classes, byte for byte and saved anew, and one twice into the first."""
     rng = first.rng("shared")
     of_both = []
     for number in range(2):

@@ -13,7 +13,7 @@ _NOT_A_PICTURE = b"<!DOCTYPE html><html><body><h1>404</h1>Not found</body></html
 
 
 class Awkward(NamedTuple):
-    """One awkward file: what is done to a picture of 600x450 px, the suffix, and the name if it matters."""
+    """One awkward file: what is done to an image of 600x450 px, the suffix, and the name if it matters."""
 
     make: Callable[[Image.Image], bytes]
     suffix: str
@@ -36,7 +36,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _transparent(image: Image.Image) -> Image.Image:
-    """The picture with nothing around it."""
+    """The image with nothing around it."""
     cut, mask = image.convert("RGBA"), Image.new("L", image.size, 0)
     mask.paste(255, (image.width // 8, image.height // 8, image.width * 7 // 8, image.height * 7 // 8))
     cut.putalpha(mask)

@@ -78,7 +78,7 @@ def mix(first: Colour, second: Colour, percent: int) -> Colour:
 
 
 def gradient(size: Size, top: Colour, bottom: Colour) -> Image.Image:
-    """A picture that runs from one colour to another, in whole numbers."""
+    """An image that runs from one colour to another, in whole numbers."""
     rows = np.arange(size[1])[:, None]
     column = (np.array(top) * (size[1] - rows) + np.array(bottom) * rows) // size[1]  # [H, 3]
     return Image.fromarray(column.astype(np.uint8)[:, None]).resize(size, Image.Resampling.NEAREST)

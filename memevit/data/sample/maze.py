@@ -26,7 +26,7 @@ _FIGURES = {
 
 @dataclass(frozen=True)
 class _View:
-    """What each column of the picture sees; all arrays are [W]."""
+    """What each column of the image sees; all arrays are [W]."""
 
     steps: np.ndarray
     across: np.ndarray

@@ -17,7 +17,7 @@ _PEOPLE = ("somebody", "a tired gamer", "mod of nothing", "just_memes", "not a r
 
 
 class Idea(NamedTuple):
-    """What a meme is made from; `words` are drawn apart, so that the same picture can get another caption."""
+    """What a meme is made from; `words` are drawn apart, so that the same image can get another caption."""
 
     scene: Scene
     class_name: str
@@ -65,7 +65,7 @@ def with_bar(idea: Idea) -> Image.Image:
 
 
 def rows_of_text_and_picture(idea: Idea) -> Image.Image:
-    """Text beside picture, two or three times."""
+    """Text beside an image, two or three times."""
     side, n, is_mirrored = idea.rng.choice(_PANEL_PX), idea.rng.choice((2, 2, 3)), idea.rng.random() < 0.3
     image = Image.new("RGB", (2 * side, n * side), "white")
     pen = ImageDraw.Draw(image)
@@ -205,7 +205,7 @@ FORMS: tuple[Form, ...] = (
 
 
 def text_only(idea: Idea) -> Image.Image:
-    """A post without a picture: nothing in it tells the game but its words."""
+    """A post without an image: nothing in it tells the game but its words."""
     is_dark = idea.rng.random() < 0.4
     image = Image.new("RGB", (600, idea.rng.choice((260, 340, 420))), "#1a1a1b" if is_dark else "white")
     pen, dull, ink = ImageDraw.Draw(image), "#818384", "#d7dadc" if is_dark else "#222222"
@@ -220,7 +220,7 @@ def text_only(idea: Idea) -> Image.Image:
 
 
 def crossover(idea: Idea, other: Scene) -> Image.Image:
-    """Both games in one picture: side by side, one in a corner of the other, or cut along the diagonal."""
+    """Both games in one image: side by side, one in a corner of the other, or cut along the diagonal."""
     first, second = idea.scene(idea.rng, (480, 420)), other(idea.rng, (480, 420))
     if idea.rng.random() < 0.5:
         first, second = second, first
@@ -242,7 +242,7 @@ def crossover(idea: Idea, other: Scene) -> Image.Image:
 
 
 def removed_placeholder() -> Image.Image:
-    """What an image host shows when the picture is gone; people save it all the same."""
+    """What an image host shows when the image is gone; people save it all the same."""
     image = Image.new("RGB", (161, 81), "#222222")
     pen = ImageDraw.Draw(image)
     pen.ellipse((12, 20, 52, 60), outline="#bbbbbb", width=3)

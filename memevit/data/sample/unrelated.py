@@ -1,4 +1,4 @@
-"""Pictures of no game at all: what else a folder of memes holds."""
+"""Images of no game at all: what else a folder of memes holds."""
 
 import math
 import random
@@ -27,7 +27,7 @@ def _any_colour(rng: random.Random) -> Colour:
 
 
 def _grain(image: Image.Image, rng: random.Random, strength: int) -> Image.Image:
-    """The picture with the noise of a camera."""
+    """The image with the noise of a camera."""
     noise = np.random.Generator(np.random.PCG64(rng.getrandbits(32)))
     pixels = np.asarray(image).astype(np.int16)
     grain = noise.integers(-strength, strength + 1, (*pixels.shape[:2], 1), dtype=np.int16)
@@ -89,7 +89,7 @@ def town(rng: random.Random, size: Size) -> Image.Image:
 
 
 def pet(rng: random.Random, size: Size) -> Image.Image:
-    """A furry animal that looks out of the picture, soft as in a photo taken too near."""
+    """A furry animal that looks out of the image, soft as in a photo taken too near."""
     image = gradient(size, _any_colour(rng), _any_colour(rng))
     fur = rng.choice(((196, 150, 100), (90, 84, 84), (226, 220, 210), (150, 110, 80)))
     brush = on(image, rng.uniform(0.35, 0.65), 1.0, rng.uniform(0.7, 0.95))

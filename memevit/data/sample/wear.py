@@ -1,4 +1,4 @@
-"""What happens to a picture as it is passed on: tints, greys, over-saturation, crops and new sizes."""
+"""What happens to an image as it is passed on: tints, greys, over-saturation, crops and new sizes."""
 
 import random
 
@@ -30,7 +30,7 @@ def worn(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _lit(image: Image.Image, rng: random.Random) -> Image.Image:
-    """The picture with light falling in from a corner, as in a photo of a screen."""
+    """The image with light falling in from a corner, as in a photo of a screen."""
     light = Image.new("L", (2, 2))
     light.putdata([rng.randrange(110, 256) for _ in range(4)])
     return ImageChops.multiply(image, light.resize(image.size, Image.Resampling.BILINEAR).convert("RGB"))
@@ -50,7 +50,7 @@ def _shrunk_and_back(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def reposted(image: Image.Image, rng: random.Random) -> Image.Image:
-    """The same picture again: another size and up to 2 % of each edge gone."""
+    """The same image again: another size and up to 2 % of each edge gone."""
     width, height = image.size
     left, top, right, bottom = (rng.randrange(21) for _ in range(4))  # In thousandths.
     box = (width * left // 1000, height * top // 1000, width - width * right // 1000, height - height * bottom // 1000)

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from memevit import manifest, results
+from memevit.evaluation import growth
 from memevit.labels import UNKNOWN
 
 
@@ -44,15 +45,17 @@ def summary(demo_dir: Path) -> str:
     tested = [path.name for path in (demo_dir / "data" / "test").rglob("*.*")]
     lines.append(unknown_line([label_of[name] for name in unrelated], [label_of[name] for name in tested]))
     lines += [
-        "Written:",
-        f"  {demo_dir}/data-sample  the drawn memes",
-        f"  {demo_dir}/data         the dataset; look at contact_sheet.jpg",
-        f"  {demo_dir}/model        the model; results.json holds every number",
-        f"  {demo_dir}/model/report/index.html  open it in a browser: what went wrong, why, and whether it learned",
-        f"  {demo_dir}/inbox        test images, crossovers, unrelated and broken files, mixed",
-        f"  {demo_dir}/sorted       the inbox in a folder per label; its log takes it back (--undo)",
-        f"  {demo_dir}/sheets       look here: an overview of each label, the least certain images first",
-        f"  {demo_dir}/rows.csv     what each file was taken for, and why",
+        "",
+        "With a third game, before and after:",
+        growth.table(results.read(demo_dir / "model-3")["growth"]),
+        "",
+        "Open these five, in this order:",
+        f"  1. {demo_dir}/model/report/index.html    which images are wrong, why, and whether it learned or was lucky",
+        f"  2. {demo_dir}/sheets/                    the inbox by label; {demo_dir}/sorted/ holds the filed images",
+        f"  3. {demo_dir}/model/known_scores.png     how images of no game differ from those of a game",
+        f"  4. {demo_dir}/model-3/growth.png         each game before and after Genshin Impact was added",
+        f"  5. {demo_dir}/model.upload/model/README.md  the page that would be published",
+        f"Every number is in {demo_dir}/model/results.json; {demo_dir}/data/contact_sheet.jpg shows the images.",
     ]
     return "\n".join(lines)
 

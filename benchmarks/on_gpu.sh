@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Check and measure everything on a GPU, in eight minutes on an H100 with 16 cores.
+#
+#     bash benchmarks/on_gpu.sh                        results go to benchmarks/results/*_cuda*.json
+#     PYTHON=.venv/bin/python OUT=/tmp/found bash benchmarks/on_gpu.sh
+#     TOY=1 OUT=/tmp/found bash benchmarks/on_gpu.sh   the same steps in miniature, on any device
+#
+# Needs bash, coreutils (`timeout`), and a Python with requirements.txt and pytest, whose torch is built for CUDA.
+# Needs no network. Drawn images and caches go to WORK, a temporary folder by default.
+#
+# Each step has its own time limit and writes its results before the next one begins. LIMIT_S is for all of them: a step
+# that would begin later is left out. The summary comes in any case, and the exit code is 1 if a step did not succeed.
+
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+PYTHON=${PYTHON:-python3}
+OUT=${OUT:-benchmarks/results}
+LIMIT_S=${LIMIT_S:-480}
+TOY=${TOY:-}
+KILL_AFTER_S=5
+WORK=${WORK:-$(mktemp -d)} || exit 2
+mkdir -p "$OUT" "$WORK" || exit 2
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+DEVICE=$("$PYTHON" -c 'from memevit.model.classifier import best_device; print(best_device().type)') || {
+    echo "error: $PYTHON can't import the project. Install requirements.txt, or name another with PYTHON." >&2
+    exit 2
+}
+if [ "$DEVICE" != cuda ] && [ -z "$TOY" ]; then
+    echo "error: torch finds no CUDA device (it would use: $DEVICE). TOY=1 runs the steps in miniature anywhere." >&2
+    exit 2
+fi
+
+MICRO=backbones/vit-micro-patch8-64
+if [ -n "$TOY" ]; then
+    small=(--width_px 64 --image_size 32)
+    train=(--n_images 8 --batch_size 2 --n_steps 3 --repeats 1 --num_proc 1 "${small[@]}")
+    big=vit-tiny medium=vit-tiny
+    result=(--n_images 40 --epochs 1 --repeats 1 --batch_size 4 "${small[@]}")
+    sort=(--n_images 4 --batch_size 2 --repeats 1 "${small[@]}")
+    profile=(--n_images 8 --batch_size 2 --n_steps 2 "${small[@]}")
+else
+    train=(--n_images 1024 --batch_size 128 --n_steps 34 --repeats 2 --bf16)
+    big=vit-b medium=vit-s
+    result=(--n_images 1597 --epochs 5 --repeats 1 --batch_size 64 --bf16)
+    sort=(--n_images 512 --batch_size 64 --repeats 1)
+    profile=(--n_images 1024 --batch_size 128 --n_steps 20 --bf16)
+fi
+
+begun_s=$SECONDS
+summary=()
+failed=0
+
+# step NAME LIMIT_S COMMAND...: run it for at most LIMIT_S seconds, and note how it ended.
+step() {
+    local name=$1 limit_s=$2 start_s=$SECONDS left_s=$((LIMIT_S - (SECONDS - begun_s))) code ended
+    shift 2
+    [ "$limit_s" -gt "$left_s" ] && limit_s=$left_s
+    if [ "$limit_s" -le 0 ]; then
+        code=124 ended="left out"
+    else
+        echo "== $name (at most $limit_s s): $*"
+        timeout --kill-after="$KILL_AFTER_S" "$limit_s" "$@"
+        code=$?
+        case $code in
+            0) ended=ok ;;
+            124 | 137) ended="stopped after $limit_s s" ;;
+            *) ended="failed with $code" ;;
+        esac
+    fi
+    [ "$code" -eq 0 ] || failed=1
+    summary+=("$(printf '%-32s %4d s   %s' "$name" $((SECONDS - start_s)) "$ended")")
+}
+
+# measure NAME LIMIT_S MODULE ARGUMENTS...: a benchmark that writes OUT/NAME_DEVICE.json.
+measure() {
+    local name=$1 limit_s=$2 module=$3
+    shift 3
+    step "$name" "$limit_s" "$PYTHON" -m "benchmarks.$module" --work_dir "$WORK" --output "$OUT/${name}_$DEVICE.json" "$@"
+}
+
+step tests 120 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider tests/model/test_gpu.py
+measure train_throughput 90 train_throughput --models "$big" "${train[@]}"
+measure train_throughput_compiled 150 train_throughput --models "$big" --torch_compile "${train[@]}"
+measure train_throughput_small 60 train_throughput --models "$medium" "$MICRO" "${train[@]}"
+measure time_to_result 180 time_to_result --model "$big" "${result[@]}"
+measure sort_throughput 90 sort_throughput --models "$big" "${sort[@]}"
+measure profile_training 60 profile_training --model "$big" "${profile[@]}"
+
+echo
+printf '%s\n' "${summary[@]}"
+"$PYTHON" -m benchmarks.gpu_goals "$OUT" --device "$DEVICE"
+[ -z "$TOY" ] && echo "python -m benchmarks.render_readme puts the numbers into the tables."
+exit "$failed"
