@@ -371,7 +371,7 @@ say(
 
 # %%
 MODEL = WORK / "model"
-done = memevit.finetune(DATA, MODEL, BACKBONE, num_train_epochs=EPOCHS, overwrite=True, disable_tqdm=False,
+done = memevit.finetune(DATA, MODEL, BACKBONE, num_train_epochs=EPOCHS, overwrite=True,
                         unknown_images=[sources.drawn_sample(DATA) / "held_apart" / "unrelated"])  # fmt: skip
 print(done)
 

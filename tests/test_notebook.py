@@ -45,6 +45,8 @@ def test_every_code_cell_was_executed_in_order_without_an_error(notebook):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
     assert not [output for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
+    # The Trainer's own table of progress; everything that is shown on purpose is text, Markdown or an image.
+    assert not [output for cell in cells for output in cell.outputs if "text/html" in output.get("data", {})]
 
 
 def test_each_of_the_four_questions_is_answered_with_an_image(notebook):
