@@ -765,21 +765,18 @@ say(
 
 # %% jupyter={"source_hidden": true}
 curve = diagnosed.sections["learning_curve"]
-points = curve["measurements"]
+steps = curve["measurements"]
 figure, axis = plt.subplots(figsize=(7, 3))
-n_train = [row["n_train"] for row in points]
-axis.fill_between(
-    n_train, [row["ci_low"] for row in points], [row["ci_high"] for row in points], color=BLUE, alpha=0.15
-)
-axis.plot(n_train, [row["value"] for row in points], "o-", color=BLUE)
+n_train = [row["n_train"] for row in steps]
+axis.fill_between(n_train, [row["ci_low"] for row in steps], [row["ci_high"] for row in steps], color=BLUE, alpha=0.15)
+axis.plot(n_train, [row["value"] for row in steps], "o-", color=BLUE)
 axis.set(xlabel="training images", ylabel="accuracy on test", title="Would more images help?")
 plt.show()
 top = [row for row in mistakes["causes"] if row["cause"] != TITLES["none"]][:2]
 listed = "".join(f"\n   - {row['cause']} ({row['n']} images): {row['remedy']}" for row in top)
 say(
     f"""
-1. **Images.** {curve["summary"]} The figure is that of a linear classifier of frozen features; a fine-tuned network
-   profits at least as much from new kinds of images as from more of the same.
+1. **Images.** {curve["summary"]} This is measured with a linear classifier of frozen features, because it can be refitted often.
 2. **The mistakes, cause by cause.** The most frequent ones say what to do:{listed}
    The page of the diagnosis writes a `corrections.csv`; `data_prep.py --corrections` applies it and leaves every other
    image where it is.
