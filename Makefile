@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One process, chosen device, no questions: what `accelerate launch` asks for when it has no configuration.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: install demo test check
+.PHONY: install demo test check notebook
 
 install: $(VENV)/.installed
 
@@ -38,3 +38,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+# Runs the text form of the notebook and writes the notebook with its outputs: no network, some minutes on two cores.
+notebook: install
+	$(BIN)/python notebooks/execute.py

@@ -55,10 +55,11 @@ _MANY_IMAGES = 500  # From which on other processes are worth starting for decod
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """A finished diagnosis: the page, and the sections that were added to results.json."""
+    """A finished diagnosis: the page, the sections that were added to results.json, and what the page shows."""
 
     page: Path
     sections: dict[str, Any]
+    content: report.Content
 
     def __str__(self) -> str:
         found = self.sections.get("evidence")
@@ -141,7 +142,7 @@ def run(args: DiagnoseArguments) -> Diagnosed:
         _rank_pool(examined, page.parent)
     results.update(args.model, **sections)
     logger.info("Examined in %.0f s", time.monotonic() - started)
-    return Diagnosed(page, sections)
+    return Diagnosed(page, sections, content)
 
 
 def _require_all(args: DiagnoseArguments) -> None:

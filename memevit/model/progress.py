@@ -3,7 +3,6 @@
 from tqdm import tqdm
 from transformers import (
     PrinterCallback,
-    ProgressCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -11,6 +10,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.integrations import integration_utils
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.utils import logging as transformers_logging
 
 from memevit.errors import UserError
@@ -80,7 +80,7 @@ class ProgressBar(TrainerCallback):
 def show_on(trainer: Trainer, title: str) -> None:
     """Replace the Trainer's progress bar; log entries are printed only if there is no bar."""
     transformers_logging.disable_progress_bar()  # One for each checkpoint that is written.
-    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # Another one in a notebook than elsewhere.
     if not trainer.args.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(ProgressBar(title))
