@@ -2,8 +2,8 @@
 # Check and measure everything on a GPU, in eight minutes on an H100 with 16 cores.
 #
 #     bash benchmarks/on_gpu.sh                        results go to benchmarks/results/*_cuda*.json
-#     PYTHON=.venv/bin/python OUT=/tmp/found bash benchmarks/on_gpu.sh
-#     TOY=1 OUT=/tmp/found bash benchmarks/on_gpu.sh   the same steps in miniature, on any device
+#     PYTHON=.venv/bin/python RESULTS_DIR=/tmp/found bash benchmarks/on_gpu.sh
+#     TOY=1 RESULTS_DIR=/tmp/found bash benchmarks/on_gpu.sh   the same steps in miniature, on any device
 #
 # Needs bash, coreutils (`timeout`), and a Python with requirements.txt and pytest, whose torch is built for CUDA.
 # Needs no network. Drawn images and caches go to WORK, a temporary folder by default.
@@ -14,12 +14,12 @@
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 PYTHON=${PYTHON:-python3}
-OUT=${OUT:-benchmarks/results}
+RESULTS_DIR=${RESULTS_DIR:-benchmarks/results}
 LIMIT_S=${LIMIT_S:-480}
 TOY=${TOY:-}
 KILL_AFTER_S=5
 WORK=${WORK:-$(mktemp -d)} || exit 2
-mkdir -p "$OUT" "$WORK" || exit 2
+mkdir -p "$RESULTS_DIR" "$WORK" || exit 2
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 DEVICE=$("$PYTHON" -c 'from memevit.model.classifier import best_device; print(best_device().type)') || {
@@ -73,11 +73,11 @@ step() {
     summary+=("$(printf '%-32s %4d s   %s' "$name" $((SECONDS - start_s)) "$ended")")
 }
 
-# measure NAME LIMIT_S MODULE ARGUMENTS...: a benchmark that writes OUT/NAME_DEVICE.json.
+# measure NAME LIMIT_S MODULE ARGUMENTS...: a benchmark that writes RESULTS_DIR/NAME_DEVICE.json.
 measure() {
     local name=$1 limit_s=$2 module=$3
     shift 3
-    step "$name" "$limit_s" "$PYTHON" -m "benchmarks.$module" --work_dir "$WORK" --output "$OUT/${name}_$DEVICE.json" "$@"
+    step "$name" "$limit_s" "$PYTHON" -m "benchmarks.$module" --work_dir "$WORK" --output "$RESULTS_DIR/${name}_$DEVICE.json" "$@"
 }
 
 step tests 120 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider tests/model/test_gpu.py
@@ -90,6 +90,6 @@ measure profile_training 60 profile_training --model "$big" "${profile[@]}"
 
 echo
 printf '%s\n' "${summary[@]}"
-"$PYTHON" -m benchmarks.gpu_goals "$OUT" --device "$DEVICE"
+"$PYTHON" -m benchmarks.gpu_goals "$RESULTS_DIR" --device "$DEVICE"
 [ -z "$TOY" ] && echo "python -m benchmarks.render_readme puts the numbers into the tables."
 exit "$failed"

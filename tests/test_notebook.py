@@ -63,7 +63,7 @@ def test_each_of_the_four_questions_is_answered_with_an_image(notebook):
 
 def test_outputs_name_no_folder_of_the_machine_and_the_file_is_small(notebook):
     assert MACHINE_PATH.search("saved in /home/me/model")
-    assert not MACHINE_PATH.search("https://host/work/main and runs/tmp/x")
+    assert not MACHINE_PATH.search("https://host/srv/main and runs/tmp/x")
     for cell in code_cells(notebook):
         for output in cell.outputs:
             assert not [text for text in texts_of(output) if MACHINE_PATH.search(text)]
