@@ -28,7 +28,8 @@ GROUPS = {
 
 
 def run(tmp_path, python, **environment):
-    options = {"PYTHON": str(python), "RESULTS_DIR": str(tmp_path / "out"), "WORK": str(tmp_path / "work")} | environment
+    options = {"PYTHON": str(python), "RESULTS_DIR": str(tmp_path / "out"), "WORK": str(tmp_path / "work")}
+    options |= environment
     return subprocess.run(["bash", SCRIPT], env=os.environ | options, capture_output=True, text=True, check=False)
 
 
