@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
-from sklearn.linear_model import LogisticRegression
+
+from memevit.model import linear_probe
+from memevit.portable.open_set import balanced_weights
 
 logger = logging.getLogger(__name__)
 
-INVERSE_PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001)  # Of the logistic regression on standardised features.
 RIDGE_PENALTIES = tuple(10.0**power for power in range(-3, 5))
 
 
@@ -33,17 +34,6 @@ class Labelled:
 
     features: np.ndarray
     labels: np.ndarray
-
-
-def balanced_weights(labels: np.ndarray) -> np.ndarray:
-    """[n] weights with mean 1 with which every class counts the same.
-
-    Example:
-        >>> balanced_weights(np.array([0, 0, 0, 1])).round(3).tolist()
-        [0.667, 0.667, 0.667, 2.0]
-    """
-    counts = np.bincount(labels)
-    return len(labels) / (np.count_nonzero(counts) * counts[labels])
 
 
 def class_means(features: np.ndarray, labels: np.ndarray, *, n_classes: int) -> np.ndarray:
@@ -74,12 +64,12 @@ def lda_from_statistics(means: np.ndarray, covariance: np.ndarray) -> Head:
     return Head(weight, -0.5 * (weight * means).sum(axis=1), "linear discriminant analysis")
 
 
-def _lda(train: Labelled, n_classes: int) -> list[Head]:
+def _lda(train: Labelled, _: Labelled, n_classes: int) -> list[Head]:
     means = class_means(train.features, train.labels, n_classes=n_classes)
     return [lda_from_statistics(means, within_class_covariance(train.features, train.labels, means))]
 
 
-def _ridge(train: Labelled, n_classes: int) -> list[Head]:
+def _ridge(train: Labelled, _: Labelled, n_classes: int) -> list[Head]:
     """One head per penalty: least squares to one-hot targets, every class with the same total weight."""
     weights = balanced_weights(train.labels)
     mean = np.average(train.features, axis=0, weights=weights)
@@ -95,23 +85,16 @@ def _ridge(train: Labelled, n_classes: int) -> list[Head]:
     return heads
 
 
-def _logistic(train: Labelled, n_classes: int) -> list[Head]:
-    """One head per penalty: multinomial logistic regression on standardised features, classes balanced."""
-    mean, scale = train.features.mean(axis=0), train.features.std(axis=0).clip(min=1e-6)
-    inputs = (train.features - mean) / scale
-    heads = []
-    for strength in INVERSE_PENALTIES:
-        fitted = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000).fit(inputs, train.labels)
-        coefficients, intercept = fitted.coef_, fitted.intercept_
-        if n_classes == 2:  # scikit-learn gives one row, the second class against the first.
-            coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
-            intercept = np.concatenate([-intercept / 2, intercept / 2])
-        weight = coefficients / scale
-        heads.append(Head(weight, intercept - weight @ mean, "logistic regression"))
-    return heads
+def _logistic(train: Labelled, validation: Labelled, n_classes: int) -> list[Head]:
+    """Multinomial logistic regression with balanced classes, its penalty chosen by the loss on validation."""
+    weights = np.array([balanced_weights(train.labels)[train.labels == label][0] for label in range(n_classes)])
+    weight, bias = linear_probe.fit(
+        train.features, train.labels, validation.features, validation.labels, n_classes=n_classes, weights=weights
+    )
+    return [Head(weight.astype(np.float64), bias.astype(np.float64), "logistic regression")]
 
 
-METHODS: Mapping[str, Callable[[Labelled, int], list[Head]]] = {
+METHODS: Mapping[str, Callable[[Labelled, Labelled, int], list[Head]]] = {
     "logistic": _logistic, "ridge": _ridge, "lda": _lda,
 }  # fmt: skip
 
@@ -134,7 +117,7 @@ def choose(train: Labelled, validation: Labelled, *, n_classes: int) -> tuple[He
     """
     best: tuple[float, Head] | None = None
     for fit in METHODS.values():
-        for head in fit(train, n_classes):
+        for head in fit(train, validation, n_classes):
             value = balanced_accuracy(head, validation)
             if best is None or value > best[0] + 1e-9:
                 best = value, head
