@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One process, chosen device, no questions: what `accelerate launch` asks for when it has no configuration.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: install demo test check notebook
+.PHONY: install demo test test-browser check notebook
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,10 @@ demo: install
 test: export HF_HUB_OFFLINE = 1
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-browser: export HF_HUB_OFFLINE = 1
+test-browser: install
+	$(BIN)/python -m pytest -m browser tests
 
 check: install
 	$(BIN)/ruff format --check .
