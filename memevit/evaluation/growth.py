@@ -152,7 +152,7 @@ def bars_png(found: Mapping[str, Any]) -> bytes:
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy on test images, with 95 % intervals")
-    axes.legend(loc="lower left")
+    figure.legend(loc="outside lower center", ncols=3)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content, metadata={"Software": None})
     return content.getvalue()
