@@ -55,6 +55,7 @@ import collections
 import importlib.util
 import io
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -92,6 +93,7 @@ from memevit.evaluation.causes import TITLES
 from memevit.evaluation.observed import nearest
 from memevit.model.inspection import Inspection
 
+logging.getLogger("memevit").addHandler(logging.NullHandler())  # What matters is in the returned results.
 plt.rcParams.update({"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False, "font.size": 11})
 BLUE, ORANGE, GREY = "#2f5fd0", "#d98a1f", "#9aa4b2"
 
@@ -255,7 +257,8 @@ is_copied = np.array([n_of[0][one] > 1 for one in originals])
 is_related = np.array([n_of[1][one] > 1 for one in groups]) & ~is_copied
 KINDS = {"the same image again": is_copied, "shares a template": is_related, "no relative": ~is_copied & ~is_related}
 for split, splitter in SPLITS.items():
-    for train, test in splitter(N_SPLITS, test_size=0.15, random_state=0).split(features, labels, groups):
+    kept_together = groups if splitter is GroupShuffleSplit else None
+    for train, test in splitter(N_SPLITS, test_size=0.15, random_state=0).split(features, labels, kept_together):
         for name, classify in CLASSIFIERS.items():
             right = classify(train, test) == labels[test]
             accuracy[name, split].append(right.mean())
