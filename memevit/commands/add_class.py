@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,8 +109,10 @@ class _Change:
 def run(args: ClassArguments, settings: OpenSetArguments) -> Evaluated:
     """See `add_class`."""
     started = time.perf_counter()
-    _require_free(args.output_dir, overwrite=args.overwrite)
+    _require_free(args.output_dir, args.model, overwrite=args.overwrite)
     old = _loaded(args.model)
+    if old.known and old.known.settings["statistics_only"]:  # Who left single images out once means it.
+        settings = replace(settings, statistics_only=True)
     prepared.require_prepared(args.dataset)
     calibrate.require_same_classes(old.class_names, list(prepared.read_prep(args.dataset)["classes"]))
     images = _images(args)
@@ -162,7 +164,7 @@ def _changed(
     validation = seen["validation"].with_head(head)
     trails = args.auto_refine and change.added and _trails(validation.logits.argmax(1), validation.labels, change)
     if args.refine or trails:
-        sections = _refined(work_dir, args, dataset_dir, old)
+        sections = _refined(work_dir, settings, dataset_dir, old)
         record["refined"] = True
     found = _growth(work_dir, before, change) | record | {"seconds": time.perf_counter() - started}
     if args.compare_joint:
@@ -174,7 +176,9 @@ def _changed(
     return sections
 
 
-def _require_free(output_dir: Path, *, overwrite: bool) -> None:
+def _require_free(output_dir: Path, model_dir: Path, *, overwrite: bool) -> None:
+    if output_dir.resolve() == model_dir.resolve():
+        raise UserError(f"--output_dir {output_dir} is the model to extend, which must stay. Choose another one.")
     if output_dir.exists() and not overwrite and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UserError(f"{output_dir} is not empty. Choose another --output_dir, or replace it with --overwrite.")
 
@@ -306,7 +310,7 @@ def _trails(predicted: np.ndarray, true: np.ndarray, change: _Change) -> bool:
     return trails
 
 
-def _refined(work_dir: Path, args: ClassArguments, dataset_dir: Path, old: _Old) -> dict[str, Any]:
+def _refined(work_dir: Path, settings: OpenSetArguments, dataset_dir: Path, old: _Old) -> dict[str, Any]:
     """Train the model in `work_dir` further on all images, classes weighted equally, and put the result there."""
     rate = recipe.default_rate(from_scratch=False, lora=False, width=extend.head_of(old.model).weight.shape[1])
     with tempfile.TemporaryDirectory(dir=work_dir.parent, prefix=f".{work_dir.name}-") as folder:
@@ -314,7 +318,7 @@ def _refined(work_dir: Path, args: ClassArguments, dataset_dir: Path, old: _Old)
         work_dir.rename(start)
         done = finetune(
             dataset_dir, refined, backbone=start, num_train_epochs=REFINE_EPOCHS, learning_rate=REFINE_RATE * rate,
-            class_balance="weights", head_factor=1.0,
+            class_balance="weights", head_factor=1.0, **vars(settings),
         )  # fmt: skip
         refined.rename(work_dir)
     return done.sections

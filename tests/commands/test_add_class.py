@@ -11,7 +11,7 @@ from memevit.data import dataset
 from memevit.evaluation import predictions
 from memevit.model import extend
 from memevit.portable.open_set import OpenSet
-from tests.conftest import COLOURS, draw_picture, run_script
+from tests.conftest import COLOURS, draw_picture, run_finetune, run_script
 
 NEW_COLOURS = {"amber": (230, 170, 30), "violet": (150, 60, 200), "teal": (20, 150, 150), "rose": (240, 150, 190)}
 
@@ -145,6 +145,28 @@ def test_refining_trains_the_whole_network_further(tmp_path, trained, prepared, 
     assert names_of(output)[-1] == "amber"
     assert results.read(output)["training"]["n_steps"] > 0
     assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("option", ["--no_auto_refine", "--refine"])
+def test_a_model_that_holds_no_features_of_single_images_gets_none(
+    tmp_path, trained, prepared, amber, monkeypatch, option
+):
+    monkeypatch.setattr("memevit.commands.add_class.REFINE_EPOCHS", 1)
+    model, output = tmp_path / "statistics", tmp_path / "m"
+    assert run_finetune("--calibrate_only", "--statistics_only", "--model_name_or_path", trained, "--dataset", prepared,
+                        "--output_dir", model, "--use_cpu", "--disable_tqdm", True) == 0  # fmt: skip
+    assert run_add_class("--model", model, "--dataset", prepared, "--images", amber, "--class_name", "amber",
+                         "--output_dir", output, option) == 0  # fmt: skip
+    assert names_of(output)[-1] == "amber"
+    assert extend.training_features(OpenSet.load(output)) is None
+
+
+def test_the_model_itself_is_never_replaced(trained, prepared, amber, capsys):
+    before = snapshot(trained)
+    assert run_add_class("--model", trained, "--dataset", prepared, "--images", amber, "--class_name", "amber",
+                         "--output_dir", trained, "--overwrite") == 2  # fmt: skip
+    assert "must stay" in capsys.readouterr().err
+    assert snapshot(trained) == before
 
 
 @pytest.mark.parametrize(
