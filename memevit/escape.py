@@ -1,4 +1,4 @@
-"""Text of strangers (file, class and column names) made safe for a terminal, a spreadsheet, HTML and Markdown."""
+"""Text of strangers (file, class and column names) made safe for a terminal, a spreadsheet and Markdown."""
 
 import html
 import re
@@ -67,16 +67,6 @@ def csv_value(cell: str) -> str:
         ('=1+1', "'quoted'")
     """
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
-
-
-def html_text(text: str) -> str:
-    """`text` for HTML content and quoted attributes.
-
-    Example:
-        >>> html_text('<script>"')
-        '&lt;script&gt;&quot;'
-    """
-    return html.escape(terminal(text))
 
 
 def markdown_text(text: str) -> str:

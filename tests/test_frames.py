@@ -1,6 +1,5 @@
 """Animated images are judged by several frames."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from PIL import Image
 
 from memevit import frames
+from tests.sorting.stub import Said
 
 COLOURS = ["red", "lime", "blue", "white"]
 
@@ -62,16 +62,6 @@ def test_a_large_jpeg_is_decoded_at_the_smallest_scale_that_is_allowed(tmp_path)
             tmp_path / "a.jpg", lambda image: seen.append(image.size) or render(image), shorter_at_least_px=least
         )
     assert seen == [(400, 200), (50, 25), (100, 50), (200, 100), (400, 200)]
-
-
-@dataclass(frozen=True)
-class Said:
-    path: Path
-    probabilities: np.ndarray | None
-    problem: str = ""
-    known_score: float | None = None
-    accepted: bool | None = None
-    reason: str = ""
 
 
 def test_what_is_said_about_frames_is_joined_by_file():

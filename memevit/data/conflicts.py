@@ -35,7 +35,7 @@ class Decision:
 def decide(
     scans: list[Scan], found: list[SourceFile], relations: Relations, orders: dict[int, Correction], *, conflicts: str
 ) -> list[Decision]:
-    """Choose one image of each set that shows the same, settle conflicts, and apply corrections.
+    """Choose one image of each set of duplicates, settle conflicts, and apply corrections.
 
     Args:
         scans: usable images.

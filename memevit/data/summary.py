@@ -13,8 +13,6 @@ from memevit.manifest import Row
 _STATUSES = (manifest.KEPT, manifest.DUPLICATE, manifest.CONFLICT, manifest.DROPPED, manifest.REJECTED)
 _MAX_LISTED = 1000
 
-card = dataset_card.render
-
 
 def summarize(
     rows: Sequence[Row],

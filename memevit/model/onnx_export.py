@@ -149,29 +149,6 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
 
 
-def quantize(source: Path, target: Path) -> None:
-    """Write the graph in `source` with 8-bit weights in its matrix products, a quarter of the size.
-
-    Convolutions and embeddings stay as they are: with them in 8 bits, too, labels change.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = target.with_name(f"{target.name}.part")
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # It advises what has just been done.
-    try:
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_dynamic(
-            str(prepared), str(target), per_channel=True, weight_type=QuantType.QInt8,
-            op_types_to_quantize=["MatMul", "Gemm"], extra_options={"MatMulConstBOnly": True},
-        )  # fmt: skip
-    finally:
-        root.setLevel(level)
-        prepared.unlink(missing_ok=True)
-
-
 def run(path: Path, values: np.ndarray, *, batch_size: int = 32) -> dict[str, np.ndarray]:
     """Outputs by name of the graph in `path` for [n, 3, H, W] pixel values, by ONNX Runtime on the processor."""
     import onnxruntime
@@ -239,8 +216,3 @@ def open_set_json(known: OpenSet) -> dict[str, Any]:
     if all(reference == references[0] for reference in references):
         references = references[:1]  # Small for 1,000 classes.
     return {"thresholds": thresholds, "references": references}
-
-
-def class_names(config: Mapping[str, Any]) -> list[str]:
-    """Names in the order of the labels, from the content of config.json."""
-    return [name for _, name in sorted((int(label), name) for label, name in config["id2label"].items())]
