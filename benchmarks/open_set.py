@@ -1,7 +1,7 @@
 """Measure how well scores tell images of known games from images of other games, and from images of no game.
 
-    python -m benchmarks.open_set --dataset games/ --backbone backbones/vit-micro-patch8-64 --fine_tune --cache runs/open_set
-    python -m benchmarks.open_set --dataset games/ --backbone dinov2-small-8-layers --image_size 112 --cache runs/open_set
+    python -m benchmarks.open_set --images games/ --backbone backbones/vit-micro-patch8-64 --fine_tune --cache runs/open_set
+    python -m benchmarks.open_set --images games/ --backbone dinov2-small-8-layers --image_size 112 --cache runs/open_set
 
 `games/` holds a folder per game and, to keep images of one thing on one side of a split, a manifest.csv with the columns
 class, file and group. Every game is held out in turn: the others are known, it is the near unknown. Further models know
@@ -10,8 +10,6 @@ is chosen on some of the held-out games and on drawn images, and reported on the
 Results of several backbones share one file.
 """  # noqa: E501
 
-import hashlib
-import json
 import logging
 import os
 import time
@@ -20,20 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
 from transformers.utils import logging as transformers_logging
 
-from benchmarks import open_set_images
-from benchmarks.backbone_transfer import augment, split_indices
-from memevit import cli, pixels, results
+from benchmarks import game_models, open_set_images
+from benchmarks.backbone_transfer import split_indices
+from benchmarks.game_models import Corpus, GameArguments
+from memevit import cli, results
 from memevit.evaluation import calibration, rejection
-from memevit.model import backbone, linear_probe
 from memevit.model import open_set as fitting
-from memevit.model.processor import Processor
 from memevit.portable import open_set
-from memevit.portable.features import FINAL, FeatureTap, block_names
+from memevit.portable.features import FINAL
 from memevit.portable.open_set import LOG_ODDS, MAHALANOBIS, MAX_LOGIT
 
 logger = logging.getLogger(__name__)
@@ -47,36 +41,12 @@ METRICS = ("auroc", "fpr_at_95", "aupr_in", "aupr_out", "oscr")
 
 
 @dataclass
-class OpenSetArguments:
-    """Which images, which backbone, and how it learns the games."""
+class OpenSetArguments(GameArguments):
+    """Which models, beside those of held-out games, and how they are measured."""
 
-    dataset: Path = field(metadata={"help": "Folder with a folder of images per game, perhaps with manifest.csv."})
-    backbone: Path = field(metadata={"help": "Checkpoint folder."})
-    image_size: int | None = field(default=None, metadata={"help": "Side in pixels; what the backbone gives if None."})
-    fine_tune: bool = field(default=False, metadata={"help": "Train all weights for --epochs, not only a head."})
-    epochs: int = field(default=6, metadata={"help": "Of fine-tuning."})
-    learning_rate: float = field(default=5.0e-4, metadata={"help": "Of fine-tuning."})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One split and head each."})
-    held_out: list[str] | None = field(default=None, metadata={"help": "Only these held-out games; all if None."})
     pairs: bool = field(default=True, metadata={"help": "Also models that know two games."})
     n_resamples: int = field(default=100, metadata={"help": "Bootstrap draws of whole groups."})
-    cache: Path = field(default=Path("runs/open_set"), metadata={"help": "Folder for features."})
     output: Path = field(default=Path("benchmarks/results/open_set.json"), metadata={"help": "JSON file."})
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """All images as the backbone sees them, `pixels` [n, 3, S, S] uint8.
-
-    `sources` names a far source for each image and is "" for the images of games, whose class ids are `labels` [n], -1
-    for the others.
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
-    sources: np.ndarray
-    class_names: list[str]
 
 
 @dataclass(frozen=True)
@@ -113,7 +83,7 @@ def main(args: OpenSetArguments) -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     start = time.monotonic()
-    corpus, frozen = _load(args)
+    corpus, frozen = game_models.load(args)
     n_games = len(corpus.class_names)
     settings = [
         Setting(tuple(k for k in range(n_games) if k != out), corpus.class_names[out], seed)
@@ -127,54 +97,7 @@ def main(args: OpenSetArguments) -> None:
         scored.append(_scored(setting, corpus, frozen, args))
         logger.info("%s: test accuracy %.3f", setting.name, _accuracy(scored[-1]))
     report = _report(scored, corpus, args) | {"seconds": round(time.monotonic() - start, 1)}
-    _write(args, report)
-
-
-# Images and features
-
-
-def _load(args: OpenSetArguments) -> tuple[Corpus, dict[str, np.ndarray]]:
-    """All images, and their features and logits of the untrained backbone; kept for the next run."""
-    key = hashlib.sha256(f"{args.dataset.resolve()} {args.backbone.resolve()} {args.image_size}".encode()).hexdigest()
-    path = args.cache / f"{args.backbone.name}-{key[:12]}.npz"
-    if path.exists():
-        with np.load(path) as content:
-            found = dict(content)
-        own = {name: found.pop(name) for name in ("pixels", "labels", "groups", "sources", "class_names")}
-        return Corpus(**own | {"class_names": own["class_names"].tolist()}), found
-    files, labels, groups, names = open_set_images.games(args.dataset)
-    model, image_processor = backbone.load_for_training(
-        str(args.backbone), names, from_scratch=False, image_size=args.image_size
-    )
-    processor = Processor.of(image_processor)
-    levels = [processor.render(pixels.load_image(file)) for file in files]
-    sources, all_groups, all_labels = [""] * len(files), groups.tolist(), labels.tolist()
-    for source in open_set_images.far_sources():
-        levels += [processor.render(image) for image in source.images]
-        sources += [source.name] * len(source.images)
-        all_groups += source.groups
-        all_labels += [-1] * len(source.images)
-    corpus = Corpus(np.stack(levels), np.array(all_labels), np.array(all_groups), np.array(sources), names)
-    layers = [FINAL, *(f"block_{number + 1}" for number in range(len(block_names(model))))]
-    frozen = _features(model, image_processor, corpus.pixels, layers)
-    args.cache.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **vars(corpus), **frozen)
-    return corpus, frozen
-
-
-@torch.inference_mode()
-def _features(model: nn.Module, image_processor: object, images: np.ndarray, layers: list[str]) -> dict:
-    """Features [n, d] in fp16 by layer, and `logits` [n, C]."""
-    normalise = Processor.of(image_processor).normalise
-    found: dict[str, list[np.ndarray]] = {}
-    with FeatureTap(model.eval(), layers) as tap:
-        for batch in torch.from_numpy(images).split(64):
-            logits = model(pixel_values=normalise(batch)).logits
-            for name, own in ({"logits": logits} | tap.take()).items():
-                found.setdefault(name, []).append(own.numpy())
-    return {
-        name: np.concatenate(own).astype(np.float32 if name == "logits" else np.float16) for name, own in found.items()
-    }
+    game_models.write(args.output, f"{report['backbone']}, {report['how']}", report)
 
 
 # Models
@@ -187,14 +110,21 @@ def _scored(setting: Setting, corpus: Corpus, frozen: Mapping[str, np.ndarray], 
     indices = split_indices(corpus.labels[positions], corpus.groups[positions], seed=setting.seed)
     indices = {name: positions[own] for name, own in indices.items()}
     labels = np.array([setting.known.index(label) if label in setting.known else -1 for label in corpus.labels])
-    features = _fine_tuned(setting, corpus, indices, labels, args) if args.fine_tune else dict(frozen)
-    logits = features.pop("logits") if args.fine_tune else _head(features[FINAL], labels, indices, len(setting.known))
+    names = [corpus.class_names[label] for label in setting.known]
+    if args.fine_tune:
+        features = game_models.fine_tuned(
+            setting.name, names, corpus, indices["train"], labels, args, seed=setting.seed
+        )  # fmt: skip
+        logits = features["logits"]
+    else:
+        features = frozen
+        weight, bias = game_models.head(features[FINAL], labels, indices, len(names))
+        logits = features[FINAL].astype(np.float64) @ weight.T + bias
     temperature = calibration.fit_temperature(logits[indices["validation"]], labels[indices["validation"]])
     calibrated = logits / temperature
-    layers = _layers(features)
-    names = [corpus.class_names[label] for label in setting.known]
+    layers = game_models.main_layers(features)
     fitted = fitting.fit(
-        *(_seen(calibrated, features, labels, indices[split], layers) for split in ("train", "validation")),
+        *(game_models.seen(calibrated, features, labels, indices[split], layers) for split in ("train", "validation")),
         class_names=names, score=fitting.default_score([FINAL, layers[1:][(len(layers) - 2) // 2]]),
     )  # fmt: skip
     own = {layer: features[layer] for layer in layers}
@@ -212,68 +142,6 @@ def _scored(setting: Setting, corpus: Corpus, frozen: Mapping[str, np.ndarray], 
         ),
         interval=fitted.settings["false_rejection_interval"],
     )  # fmt: skip
-
-
-def _layers(features: Mapping[str, np.ndarray]) -> list[str]:
-    """The final layer, and the blocks at a quarter, a half and three quarters of the depth."""
-    n_blocks = len(features) - ("logits" in features) - 1
-    return [FINAL, *dict.fromkeys(f"block_{max(1, round(n_blocks * k / 4))}" for k in (1, 2, 3))]
-
-
-def _seen(
-    logits: np.ndarray, features: Mapping[str, np.ndarray], labels: np.ndarray, rows: np.ndarray, layers: list[str]
-) -> fitting.Seen:
-    return fitting.Seen(logits[rows], {layer: features[layer][rows] for layer in layers}, labels[rows])
-
-
-def _head(features: np.ndarray, labels: np.ndarray, indices: Mapping[str, np.ndarray], n_classes: int) -> np.ndarray:
-    """[n, C] logits of a linear probe."""
-    rows, (train, validation) = features.astype(np.float64), (indices["train"], indices["validation"])
-    counts = np.bincount(labels[train], minlength=n_classes)
-    weight, bias = linear_probe.fit(
-        rows[train], labels[train], rows[validation], labels[validation], n_classes=n_classes,
-        weights=counts.mean() / counts,
-    )  # fmt: skip
-    return rows @ weight.T + bias
-
-
-def _fine_tuned(
-    setting: Setting, corpus: Corpus, indices: Mapping[str, np.ndarray], labels: np.ndarray, args: OpenSetArguments
-) -> dict[str, np.ndarray]:
-    """Features and logits of all images after training all weights; kept for the next run."""
-    name = f"{args.backbone.name}-{setting.name}-{args.epochs}-{args.learning_rate:g}.npz"
-    if (args.cache / name).exists():
-        with np.load(args.cache / name) as content:
-            return dict(content)
-    torch.manual_seed(setting.seed)
-    names = [corpus.class_names[label] for label in setting.known]
-    model, image_processor = backbone.load_for_training(
-        str(args.backbone), names, from_scratch=False, image_size=args.image_size
-    )
-    normalise = Processor.of(image_processor).normalise
-    train = indices["train"]
-    images, targets = torch.from_numpy(corpus.pixels).permute(0, 2, 3, 1), torch.from_numpy(labels)
-    weights = 1 / torch.bincount(targets[train]).float()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.05)
-    n_batches = -(-len(train) // 32)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.learning_rate, total_steps=args.epochs * n_batches, pct_start=0.1, cycle_momentum=False
-    )
-    random = np.random.default_rng(setting.seed)
-    model.train()
-    for _ in range(args.epochs):
-        for batch in np.array_split(random.permutation(train), n_batches):
-            varied = augment(images[batch], random).permute(0, 3, 1, 2).contiguous()
-            logits = model(pixel_values=normalise(varied)).logits
-            functional.cross_entropy(logits, targets[batch], weight=weights).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-    layers = [FINAL, *(f"block_{number + 1}" for number in range(len(block_names(model))))]
-    found = _features(model, image_processor, corpus.pixels, layers)
-    np.savez(args.cache / name, **found)
-    return found
 
 
 # Scores
@@ -452,12 +320,11 @@ def _report(scored: list[Scored], corpus: Corpus, args: OpenSetArguments) -> dic
     for name, own in macro.items():
         if all(own.values()):
             logger.info("%s\n%s", name, _text(own))
-    how = f"all weights trained for {args.epochs} epochs at {args.learning_rate:g}"
     return {
         "backbone": args.backbone.name,
-        "how": how if args.fine_tune else "a head fitted to frozen features",
+        "how": args.how,
         "image_size_px": int(corpus.pixels.shape[-1]),
-        "dataset": {"name": args.dataset.name, "n": int((corpus.labels >= 0).sum()), "classes": corpus.class_names},
+        "dataset": {"name": args.images.name, "n": int((corpus.labels >= 0).sum()), "classes": corpus.class_names},
         "seeds": args.seeds,
         "development": {"held_out": corpus.class_names[:DEVELOPMENT_GAMES], "far": [open_set_images.DEVELOPMENT]},
         "macro_auroc": macro,
@@ -472,14 +339,6 @@ def _text(macro: dict[str, dict[str, float]]) -> str:
     methods = next(iter(macro.values()), {})
     lines = [f"{'':34}" + "".join(f"{kind:>8}" for kind in macro)]
     return "\n".join(lines + [f"{m:34}" + "".join(f"{macro[kind][m]:8.3f}" for kind in macro) for m in methods])
-
-
-def _write(args: OpenSetArguments, report: dict) -> None:
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    content = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {}
-    content[f"{report['backbone']}, {report['how']}"] = report
-    args.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    logger.info("Written to %s", args.output)
 
 
 if __name__ == "__main__":
