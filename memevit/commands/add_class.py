@@ -1,5 +1,6 @@
 """Add classes to a trained model, take one out or rename one, without training it from scratch."""
 
+import functools
 import logging
 import shutil
 import tempfile
@@ -25,12 +26,12 @@ from memevit.evaluation import growth, measure, plots, predictions
 from memevit.evaluation.growth import Answers
 from memevit.hub import model_page
 from memevit.model import backbone, extend, open_set, recipe
-from memevit.model.classifier import best_device
+from memevit.model.classifier import Classifier, best_device
 from memevit.model.extend import Observed
 from memevit.model.heads import Head
 from memevit.model.image_dataset import image_datasets
 from memevit.model.processor import Processor
-from memevit.portable.open_set import OpenSet, StaleStatisticsError
+from memevit.portable.open_set import KEY, OpenSet, StaleStatisticsError
 
 if TYPE_CHECKING:
     import datasets
@@ -75,12 +76,26 @@ def add_class(
 
 @dataclass(frozen=True)
 class _Old:
-    """The model that is changed: its parts, the names of its classes, and its statistics, if it has any."""
+    """The model that is changed."""
 
     model: PreTrainedModel
     image_processor: BaseImageProcessor
-    class_names: list[str]
-    known: OpenSet | None
+    classifier: Classifier
+
+    @property
+    def class_names(self) -> list[str]:
+        """In the order of its labels."""
+        return self.classifier.class_names
+
+    @property
+    def known(self) -> OpenSet | None:
+        """Its statistics, if it has any."""
+        return self.classifier.open_set
+
+    @property
+    def has_statistics_only(self) -> bool:
+        """Whether it has statistics, but no features of single images."""
+        return self.known is not None and self.known.settings["statistics_only"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,7 @@ def run(args: ClassArguments, settings: OpenSetArguments) -> Evaluated:
     started = time.perf_counter()
     _require_free(args.output_dir, args.model, overwrite=args.overwrite)
     old = _loaded(args.model)
-    if old.known and old.known.settings["statistics_only"]:  # Who left single images out once means it.
+    if old.has_statistics_only:  # Who left single images out once means it.
         settings = replace(settings, statistics_only=True)
     prepared.require_prepared(args.dataset)
     calibrate.require_same_classes(old.class_names, list(prepared.read_prep(args.dataset)["classes"]))
@@ -121,6 +136,7 @@ def run(args: ClassArguments, settings: OpenSetArguments) -> Evaluated:
     prep = extending.extend(
         args.dataset, images, dataset_dir, remove=args.remove_class, overwrite=args.overwrite,
         rename={name: new for name, new in change.renamed.items() if new not in (None, name)},
+        check=functools.partial(_require_enough, added=change.added),
     )  # fmt: skip
     _report(prep, change.added)
     splits = prepared.load(dataset_dir)
@@ -149,13 +165,18 @@ def _changed(
 ) -> dict[str, Any]:
     """Write the new model to `work_dir`, and return the sections of its results.json."""
     seen = _observed(old, change, splits, batch_size=args.batch_size)
-    head = _head(old, change, seen)
+    statistics = None
+    if old.has_statistics_only:
+        new = seen["train"]
+        statistics = open_set.Statistics.extended(old.known, change.label_of, new.features, new.labels)
+    head = _head(old, change, seen, statistics)
     grown = extend.with_classes(old.model, head, change.class_names)
-    backbone.save_checkpoint(grown, old.image_processor, work_dir)
+    if change.added:  # The temperature in the configuration is that of the old head.
+        vars(grown.config).pop(KEY, None)
     results.write_run(work_dir, _record(args, dataset_dir))
     calibrated = calibrate.finish(
-        work_dir, splits, settings, seen={name: own.with_head(head) for name, own in seen.items()},
-        batch_size=args.batch_size,
+        work_dir, grown, old.image_processor, splits, settings, statistics=statistics,
+        seen={name: own.with_head(head) for name, own in seen.items()}, batch_size=args.batch_size,
     )  # fmt: skip
     sections = measure.record(work_dir, splits, calibrated.logits, seed=0, decided=calibrated.decided)
     sections |= calibrated.sections | _inherited(args.model)
@@ -184,19 +205,12 @@ def _require_free(output_dir: Path, model_dir: Path, *, overwrite: bool) -> None
 
 
 def _loaded(model_dir: Path) -> _Old:
-    """The model on its device; its statistics are checked against what it computes now."""
     model, image_processor = backbone.load_trained(model_dir)
-    model = model.to(best_device())
     try:
-        known = OpenSet.load(model_dir)
-        if known:
-            found = open_set.probe(model, image_processor, known.layers)
-            logits = found.pop("logits")[None]
-            dtype = str(model.dtype).removeprefix("torch.")
-            known.require_current(logits, {layer: own[None] for layer, own in found.items()}, dtype=dtype)
+        classifier = Classifier(model.to(best_device()), image_processor, OpenSet.load(model_dir))
     except StaleStatisticsError as error:
         raise UserError(f"{model_dir} can't be extended: {error}") from error
-    return _Old(model, image_processor, [model.config.id2label[i] for i in range(model.config.num_labels)], known)
+    return _Old(model, image_processor, classifier)
 
 
 def _images(args: ClassArguments) -> dict[str, Path]:
@@ -229,14 +243,21 @@ def _change(old_names: list[str], added: list[str], *, remove: str | None, renam
     return change
 
 
+def _n_usable(prep: Mapping[str, Any], class_name: str) -> int:
+    return sum(prep["classes"][class_name][split] for split in manifest.SPLITS)
+
+
+def _require_enough(prep: Mapping[str, Any], *, added: Sequence[str]) -> None:
+    for name in added:
+        if (n := _n_usable(prep, name)) < MIN_IMAGES:
+            raise UserError(f"{name!r} has {n} usable images, at least {MIN_IMAGES} are needed: {_GOOD_ADVICE}.")
+
+
 def _report(prep: Mapping[str, Any], added: Sequence[str]) -> None:
-    """Say how many images each new class has; too few are refused."""
+    """Say how many images each new class has."""
     for name in added:
         counts = prep["classes"][name]
-        n = sum(counts[split] for split in manifest.SPLITS)
-        if n < MIN_IMAGES:
-            raise UserError(f"{name!r} has {n} usable images, at least {MIN_IMAGES} are needed: {_GOOD_ADVICE}.")
-        logger.info("%s: %d of %d files are used, %s", name, n, counts["found"],
+        logger.info("%s: %d of %d files are used, %s", name, _n_usable(prep, name), counts["found"],
                     ", ".join(f"{counts[split]} {split}" for split in manifest.SPLITS))  # fmt: skip
     if conflicts := prep["n_by_status"].get(manifest.CONFLICT, 0):
         logger.warning("%d images are the same as an image of another class and are left out; manifest.csv and "
@@ -246,32 +267,34 @@ def _report(prep: Mapping[str, Any], added: Sequence[str]) -> None:
 def _observed(old: _Old, change: _Change, splits: "datasets.DatasetDict", *, batch_size: int) -> dict[str, Observed]:
     """Features of all images by split, in the new labels; those of old training images from the model, if kept.
 
-    Validation and test images are seen again, for predictions.csv lists them one by one.
+    Validation and test images are seen again, for predictions.csv lists them one by one. Of a model with nothing but
+    statistics of its training images, `train` holds those of the new classes.
     """
     kept = extend.training_features(old.known) if old.known else None
-    if kept is None:
+    if kept is None and not old.has_statistics_only:
         logger.info("The model has no features of its training images; they are computed again")
     layers = old.known.layers if old.known else open_set.layers_of(old.model)
     names = splits["train"].features["label"].names
     label_of = np.array([change.class_names.index(name) for name in names])
     is_new = np.array([name in change.added for name in names])
     processor, found = Processor.of(old.image_processor), {}
-    for split, rows in splits.items():
-        is_kept = kept is not None and split == "train"
-        if is_kept:
-            labels = np.asarray(rows["label"][:])
-            rows = rows.select(np.flatnonzero(is_new[labels]).tolist())
-        computed = None
+    for split in ("validation", "test", "train"):
+        rows = splits[split]
+        if split == "train" and (kept or old.has_statistics_only):
+            rows = rows.select(np.flatnonzero(is_new[np.asarray(rows["label"][:])]).tolist())
+            found[split] = (kept or found["validation"].none).relabelled(change.label_of)
         if len(rows):
             images = image_datasets({split: rows}, processor, None, seed=0, cache_dir=None)[split]
             seen = open_set.observe(old.model, images, layers, batch_size=batch_size, title=f"Features of {split}")
             computed = Observed(seen.features, label_of[seen.labels])
-        found[split] = kept.relabelled(change.label_of).joined(computed) if is_kept else computed
+            found[split] = found[split].joined(computed) if split in found else computed
     return found
 
 
-def _head(old: _Old, change: _Change, seen: Mapping[str, Observed]) -> Head:
+def _head(old: _Old, change: _Change, seen: Mapping[str, Observed], statistics: open_set.Statistics | None) -> Head:
     """The head of the new model: fitted anew if classes are added, else the rows of the old one that stay."""
+    if change.added and statistics:
+        return extend.head_from_statistics(statistics, seen["validation"])
     if change.added:
         return extend.fitted_head(seen["train"], seen["validation"], n_classes=len(change.class_names))[0]
     head, rows = extend.head_of(old.model), [row for row, label in enumerate(change.label_of) if label >= 0]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import pixels, results
 from memevit.arguments import ModelArguments, OpenSetArguments
@@ -76,34 +78,37 @@ class Calibrated:
 
 def finish(
     model_dir: Path,
+    model: PreTrainedModel,
+    image_processor: BaseImageProcessor,
     splits: "Mapping[str, datasets.Dataset]",
     settings: OpenSetArguments,
     *,
     seen: Mapping[str, Seen] | None = None,
+    statistics: open_set.Statistics | None = None,
     before: np.ndarray | None = None,
     cache_dir: Path | None = None,
     batch_size: int = 64,
     n_workers: int = 0,
     device: torch.device | None = None,
-    trust_remote_code: bool = False,
 ) -> Calibrated:
-    """Calibrate the model in `model_dir`, whose files are changed, and write its statistics.
+    """Calibrate a model, which is changed, and write it to `model_dir` with its statistics.
 
     Done again after an interruption it gives the same: the temperature of a calibrated model is 1.
 
     Args:
-        model_dir: with weights, config.json and image processor.
+        model_dir: where the model goes, or already is.
+        model: trained.
+        image_processor: of the model.
         splits: train, validation and test, with the classes of the model in any order.
         settings: of the calibration.
         seen: what the model computes for each split, in the labels of the model; computed here when None.
+        statistics: of the training images; made of those in `seen` when None.
         before: [n, C] validation logits of the model as it was trained, if an interrupted call may have calibrated it.
         cache_dir: where decoded pixels are kept.
         batch_size: images that the model sees at once.
         n_workers: processes that load images.
         device: where to compute; the accelerator of this machine, if it has one, when None.
-        trust_remote_code: run the code that comes with the model.
     """
-    model, image_processor = backbone.load_trained(model_dir, trust_remote_code=trust_remote_code)
     model = model.float().to(device or best_device())
     class_names = [model.config.id2label[label] for label in range(model.config.num_labels)]
     if seen is None:
@@ -119,10 +124,10 @@ def finish(
     for key in (KEY, "custom_pipelines"):  # Of the model that this one was made of.
         vars(model.config).pop(key, None)
     backbone.save_checkpoint(model, image_processor, model_dir)
-    others = _image_files(settings.others, at_least=2 * _MIN_UNKNOWN) if settings.others else []
+    others = _others(settings)
     fitted = open_set.fit(
         seen["train"], validation=seen["validation"], class_names=class_names,
-        false_rejection=settings.false_rejection, statistics_only=settings.statistics_only,
+        false_rejection=settings.false_rejection, statistics_only=settings.statistics_only, statistics=statistics,
         others=_features_of(others[::2], model, image_processor, batch_size=batch_size) if others else None,
     )  # fmt: skip
     written = open_set.write(model_dir, fitted, model, image_processor, temperature=temperature * folded)
@@ -130,10 +135,7 @@ def finish(
         name: written.decide(seen[name].logits, seen[name].features) for name in ("validation", "test") if name in seen
     }
     classifier = Classifier(model, image_processor, written)
-    sources = {source.name: _image_files(source, at_least=_MIN_UNKNOWN) for source in settings.unknown_images or []}
-    if others:
-        sources[f"{settings.others.name}, the half that was held back"] = others[1::2]
-    unknown, logits_of_drawn = _unknown(classifier, sources, batch_size=batch_size)
+    unknown = unknown_images(classifier, settings, batch_size=batch_size)
     test = _known("test", seen["test"], decisions["test"])
     sections = {
         "calibration": calibration.section(
@@ -149,7 +151,7 @@ def finish(
             model_dir / UNKNOWN_CLASS, model, image_processor, threshold=threshold, label=label
         )
         sections["open_set"]["unknown_class"] = known_scores.unknown_class_section(
-            seen["test"].logits, seen["test"].labels, logits_of_drawn, threshold=threshold
+            seen["test"].logits, seen["test"].labels, classifier.outputs(_drawn()).logits, threshold=threshold
         )
     logger.info("%s", known_scores.line(sections["open_set"]))
     logits = {name: seen[name].logits for name in decisions}
@@ -173,8 +175,7 @@ def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingAr
         raise UserError("--calibrate_only needs a trained model. Name it with --model_name_or_path.")
     source = model_args.model_name_or_path
     splits = prepared.load(model_args.dataset)
-    trust_remote_code = model_args.trust_remote_code
-    model, image_processor = backbone.load_trained(source, trust_remote_code=trust_remote_code)
+    model, image_processor = backbone.load_trained(source, trust_remote_code=model_args.trust_remote_code)
     require_same_classes(list(model.config.id2label.values()), splits["train"].features["label"].names)
     fingerprint = prepared.read_prep(model_args.dataset)["fingerprint"]
     record = folder.describe_run(vars(model_args) | vars(settings), args, fingerprint=fingerprint)
@@ -182,13 +183,12 @@ def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingAr
     with folder.begun(output_dir, record, args, overwrite=model_args.overwrite) as work_dir:
         if args.process_index:
             return None
-        backbone.save_checkpoint(model.float(), image_processor, work_dir)
         if (found_before := Path(source) / results.RESULTS_FILE).is_file():
             shutil.copyfile(found_before, work_dir / results.RESULTS_FILE)
         cache_dir = pixel_cache.folder_of(model_args.dataset) if model_args.pixel_cache else None
         found = finish(
-            work_dir, splits, settings, cache_dir=cache_dir, batch_size=args.per_device_eval_batch_size,
-            n_workers=args.dataloader_num_workers, device=args.device, trust_remote_code=trust_remote_code,
+            work_dir, model, image_processor, splits, settings, cache_dir=cache_dir,
+            batch_size=args.per_device_eval_batch_size, n_workers=args.dataloader_num_workers, device=args.device,
         )  # fmt: skip
         columns = [found.class_names.index(name) for name in splits["train"].features["label"].names]
         logits = {split: own[:, columns] for split, own in found.logits.items()}
@@ -304,17 +304,26 @@ def _features_of(paths: Sequence[Path], model: PreTrainedModel, image_processor:
     return Seen(np.concatenate([part.logits for part in parts]), features, np.zeros(len(paths), dtype=np.int64))
 
 
-def _unknown(
-    classifier: Classifier, sources: Mapping[str, Sequence[Path]], *, batch_size: int
-) -> tuple[list[Unknown], np.ndarray]:
-    """Drawn images, and those of each source, as the classifier sees them; and the logits [n, C] of the drawn ones."""
-    rng = random.Random(0)
-    drawn = [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
-    found = [_scored(DRAWN, classifier.classify_images(drawn))]
+def unknown_images(classifier: Classifier, settings: OpenSetArguments, *, batch_size: int) -> list[Unknown]:
+    """Drawn images, and those that the settings name, as the classifier sees them."""
+    sources = {source.name: _image_files(source, at_least=_MIN_UNKNOWN) for source in settings.unknown_images or []}
+    if others := _others(settings):
+        sources[f"{settings.others.name}, the half that was held back"] = others[1::2]
+    found = [_scored(DRAWN, classifier.classify_images(_drawn()))]
     for name, paths in sources.items():
         answers = classifier.classify(paths, batch_size=batch_size)
         found.append(_scored(name, [one for one in answers if one.probabilities is not None], is_near=True))
-    return found, classifier.outputs(drawn).logits
+    return found
+
+
+def _drawn() -> list[Image.Image]:
+    rng = random.Random(0)
+    return [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
+
+
+def _others(settings: OpenSetArguments) -> list[Path]:
+    """Images of none of the classes: every second one from the first teaches, the others measure."""
+    return _image_files(settings.others, at_least=2 * _MIN_UNKNOWN) if settings.others else []
 
 
 def _scored(name: str, answers: Sequence[Classification], *, is_near: bool = False) -> Unknown:

@@ -101,10 +101,9 @@ def run(
             if args.process_index:
                 return None
             calibrated = calibrate.finish(
-                work_dir, dataset, open_set_args, before=outcomes[runs.MODEL].logits["validation"],
-                cache_dir=job.cache_dir, batch_size=args.per_device_eval_batch_size,
-                n_workers=args.dataloader_num_workers, device=args.device,
-                trust_remote_code=model_args.trust_remote_code,
+                work_dir, *backbone.load_trained(work_dir, trust_remote_code=model_args.trust_remote_code), dataset,
+                open_set_args, before=outcomes[runs.MODEL].logits["validation"], cache_dir=job.cache_dir,
+                batch_size=args.per_device_eval_batch_size, n_workers=args.dataloader_num_workers, device=args.device,
             )  # fmt: skip
             sections = _evaluate(work_dir, planned, outcomes, calibrated)
             results.update(work_dir, **sections, data=prepared.describe(model_args.dataset))

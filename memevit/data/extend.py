@@ -1,7 +1,7 @@
 """Classes added to a prepared dataset, taken out of it or renamed, as a new dataset folder."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from memevit import files, manifest
@@ -17,6 +17,7 @@ def extend(
     *,
     remove: str | None = None,
     rename: Mapping[str, str] | None = None,
+    check: Callable[[dict], None] | None = None,
     n_processes: int | None = None,
     overwrite: bool = False,
 ) -> dict:
@@ -31,6 +32,7 @@ def extend(
         output_dir: dataset folder to write.
         remove: a class to leave out.
         rename: new names of old classes.
+        check: called with the content of prep.json before anything is put at `output_dir`; it may raise.
         n_processes: processes that decode, one per core by default.
         overwrite: replace whatever lies at `output_dir`.
 
@@ -69,6 +71,7 @@ def extend(
             output_dir,
             settings,
             earlier=earlier,
+            check=check,
             n_processes=n_processes,
             overwrite=overwrite,
         )

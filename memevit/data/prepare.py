@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +133,7 @@ def prepare_layout(
     *,
     orders: Sequence[corrections.Correction] = (),
     earlier: Earlier | None = None,
+    check: Callable[[dict], None] | None = None,
     n_processes: int | None = None,
     overwrite: bool = False,
 ) -> dict:
@@ -145,6 +146,7 @@ def prepare_layout(
         settings: what decides the result.
         orders: corrections.
         earlier: the prepared dataset that this one extends.
+        check: called with the content of prep.json before anything is put at `output_dir`; it may raise.
         n_processes: processes that decode, one per core by default.
         overwrite: replace whatever lies at `output_dir`.
     """
@@ -168,6 +170,8 @@ def prepare_layout(
     try:
         with files.explained_disk_errors(output_dir):
             prep = _build(build_dir, description, found, settings, orders, parameters, n_processes, earlier)
+            if check:
+                check(prep)
             files.publish(build_dir, output_dir)
     finally:
         shutil.rmtree(build_dir, ignore_errors=True)

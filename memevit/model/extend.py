@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from memevit.errors import UserError
 from memevit.labels import label_maps
 from memevit.model import heads
 from memevit.model.heads import Head, Labelled
-from memevit.model.open_set import Seen
+from memevit.model.open_set import Seen, Statistics, covariance_of
 from memevit.portable import features
 from memevit.portable.open_set import OpenSet
 
@@ -38,10 +38,13 @@ class Observed:
         kept = labels >= 0
         return Observed({layer: own[kept] for layer, own in self.features.items()}, labels[kept])
 
-    def joined(self, other: "Observed | None") -> "Observed":
+    @property
+    def none(self) -> "Observed":
+        """No images, with features of the same layers."""
+        return self.relabelled([-1] * (int(self.labels.max()) + 1))
+
+    def joined(self, other: "Observed") -> "Observed":
         """These images, then those of `other`."""
-        if other is None:
-            return self
         joined = {layer: np.concatenate([own, other.features[layer]]) for layer, own in self.features.items()}
         return Observed(joined, np.concatenate([self.labels, other.labels]))
 
@@ -66,6 +69,18 @@ def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> tup
         if missing := n_classes - len(np.unique(own.labels)):
             raise UserError(f"{missing} of {n_classes} classes have no {name} images. Add images of them.")
     return heads.choose(*final, n_classes=n_classes)
+
+
+def head_from_statistics(statistics: Statistics, validation: Observed) -> Head:
+    """The head of a discriminant analysis that needs no training image.
+
+    The statistics are of features of length 1; a linear head divides by the mean length instead of by that of each
+    image, which is nearly the same after the last layer normalisation.
+    """
+    means, whitening = (statistics.arrays[f"{name}.{features.FINAL}"] for name in ("mean", "whitening"))
+    head = heads.lda_from_statistics(means.astype(np.float64), covariance_of(whitening))
+    length = np.linalg.norm(validation.features[features.FINAL].astype(np.float64), axis=1).mean()
+    return replace(head, weight=head.weight / length)
 
 
 def head_of(model: PreTrainedModel) -> Head:

@@ -101,6 +101,52 @@ def default_score(layers: Sequence[str]) -> list[str]:
     return [MAX_LOGIT, *(MAHALANOBIS + layer for layer in layers)]
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Of the training images of C classes: how many there are of each, and by layer mean and whitening in `arrays`."""
+
+    counts: np.ndarray
+    arrays: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, features: Mapping[str, np.ndarray], labels: np.ndarray, *, n_classes: int) -> "Statistics":
+        """Statistics of n images with `features` [n, d] by layer and `labels` [n]."""
+        arrays = {}
+        for layer, own in _as_stored(features).items():
+            mean, whitening = class_statistics(own, labels, n_classes=n_classes)
+            arrays |= {f"mean.{layer}": mean, f"whitening.{layer}": whitening}
+        return cls(np.bincount(labels, minlength=n_classes), arrays)
+
+    @classmethod
+    def extended(
+        cls, known: open_set.OpenSet, label_of: Sequence[int], features: Mapping[str, np.ndarray], labels: np.ndarray
+    ) -> "Statistics":
+        """Statistics of a model with other classes, without images of the old ones.
+
+        The scatter of the old classes is what their whitening stands for; that of a class that is left out is still
+        part of it.
+
+        Args:
+            known: of the old model.
+            label_of: the new label of each old class in the same order; -1 leaves it out.
+            features: [n, d] by layer of the training images of the classes that are added.
+            labels: [n], which go on after those of the old classes.
+        """
+        kept = np.flatnonzero(np.asarray(label_of) >= 0)
+        old = np.array([known.settings["n_training"][known.class_names[label]] for label in kept])
+        new, arrays = np.bincount(labels, minlength=len(kept))[len(kept) :], {}
+        for layer, own in _as_stored(features).items():
+            means, whitening = known.arrays[f"mean.{layer}"][kept], known.arrays[f"whitening.{layer}"]
+            if len(new):
+                new_means, residuals, weights = _around_means(own, labels - len(kept), n_classes=len(new))
+                scatter = (residuals * weights[:, None]).T @ residuals / len(residuals)
+                shares = [(counts / np.maximum(counts, _MIN_WEIGHTED_AS)).sum() for counts in (old, new)]
+                whitening = _whitening(np.average([covariance_of(whitening), scatter], axis=0, weights=shares))
+                means = np.concatenate([means, new_means.astype(np.float32)])
+            arrays |= {f"mean.{layer}": means, f"whitening.{layer}": whitening}
+        return cls(np.concatenate([old, new]), arrays)
+
+
 def fit(
     train: Seen,
     validation: Seen,
@@ -109,6 +155,7 @@ def fit(
     false_rejection: float = FALSE_REJECTION,
     score: Sequence[str] | None = None,
     statistics_only: bool = False,
+    statistics: Statistics | None = None,
     others: Seen | None = None,
 ) -> open_set.OpenSet:
     """Statistics, standardisation and threshold.
@@ -121,20 +168,20 @@ def fit(
         false_rejection: share of images of the known classes that may be called unknown.
         score: terms of the known score; `default_score` if None.
         statistics_only: leave out the features of single images.
+        statistics: of the training images, where `train` does not hold them all; made of `train` when None.
         others: images of none of the classes, which the score learns to tell apart; their labels mean nothing.
 
     Returns:
         What goes into config.json and open_set.safetensors, still without a probe.
     """
-    layers = list(train.features)
+    layers = list(validation.features)
     score = list(default_score(layers) if score is None else score)
-    arrays: dict[str, np.ndarray] = {}
-    stored = [_as_stored(seen) for seen in (train, validation)]
-    for layer in layers:
-        mean, whitening = class_statistics(stored[0][layer], train.labels, n_classes=len(class_names))
-        arrays |= {f"mean.{layer}": mean, f"whitening.{layer}": whitening}
+    stored = [_as_stored(seen.features) for seen in (train, validation)]
+    made = statistics or Statistics.of(train.features, train.labels, n_classes=len(class_names))
+    arrays = dict(made.arrays)
     if others is not None:
-        arrays["others.weight"] = _away_from(_as_stored(others), stored[0], train.labels, arrays)
+        known, labels = (stored[0], train.labels) if statistics is None else (stored[1], validation.labels)
+        arrays["others.weight"] = _away_from(_as_stored(others.features), known, labels, arrays)
         score.append(OTHERS)
     terms = open_set.raw_terms(validation.logits, stored[1], arrays, score)
     arrays["standard.median"], arrays["standard.scale"] = standard(terms, validation.labels)
@@ -160,7 +207,7 @@ def fit(
         "false_rejection_interval": list(interval),
         "threshold": threshold,
         "threshold_per_predicted_class": _per_class(scores, predicted, class_names, false_rejection),
-        "n_training": _counts(train.labels, class_names),
+        "n_training": dict(zip(class_names, made.counts.tolist(), strict=True)),
         "n_calibration": _counts(validation.labels, class_names),
         "reject_label": reject_label(class_names),
         "statistics_only": statistics_only,
@@ -168,10 +215,10 @@ def fit(
     return open_set.OpenSet(settings, arrays, list(class_names))
 
 
-def _as_stored(seen: Seen) -> dict[str, np.ndarray]:
+def _as_stored(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Features as the bank keeps them, so that statistics which are made from the bank are the same."""
     largest = np.finfo(np.float16).max
-    return {layer: np.clip(own, -largest, largest).astype(np.float16) for layer, own in seen.features.items()}
+    return {layer: np.clip(own, -largest, largest).astype(np.float16) for layer, own in features.items()}
 
 
 def _bank(stored: list[dict[str, np.ndarray]], train: Seen, validation: Seen) -> dict[str, np.ndarray]:
@@ -194,6 +241,15 @@ def class_statistics(features: np.ndarray, labels: np.ndarray, *, n_classes: int
     Source:
         Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004.
     """
+    means, residuals, weights = _around_means(features, labels, n_classes=n_classes)
+    covariance, _ = ledoit_wolf(residuals * np.sqrt(weights)[:, None], assume_centered=True)
+    return means.astype(np.float32), _whitening(covariance)
+
+
+def _around_means(
+    features: np.ndarray, labels: np.ndarray, *, n_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Class means [C, d] of the normalised features, what is left of each image [n, d], and its weight [n], mean 1."""
     rows, labels = open_set.normalised(features), np.asarray(labels, dtype=np.int64)
     counts = np.bincount(labels, minlength=n_classes)
     sums = np.zeros((n_classes, rows.shape[1]))
@@ -201,12 +257,19 @@ def class_statistics(features: np.ndarray, labels: np.ndarray, *, n_classes: int
     means = np.full_like(sums, np.nan)
     np.divide(sums, counts[:, None], out=means, where=counts[:, None] > 0)
     weights = 1 / np.maximum(counts[labels], _MIN_WEIGHTED_AS)
-    weights *= len(weights) / weights.sum()
-    covariance, _ = ledoit_wolf((rows - means[labels]) * np.sqrt(weights)[:, None], assume_centered=True)
+    return means, rows - means[labels], weights * len(weights) / weights.sum()
+
+
+def _whitening(covariance: np.ndarray) -> np.ndarray:
     floor = 1e-10 * max(np.trace(covariance) / len(covariance), 1e-10)
     lower = cholesky(covariance + floor * np.eye(len(covariance)), lower=True)
-    whitening = solve_triangular(lower, np.eye(len(covariance)), lower=True)
-    return means.astype(np.float32), whitening.astype(np.float32)
+    return solve_triangular(lower, np.eye(len(covariance)), lower=True).astype(np.float32)
+
+
+def covariance_of(whitening: np.ndarray) -> np.ndarray:
+    """The covariance [d, d] for which a lower triangular `whitening` was made."""
+    lower = solve_triangular(whitening.astype(np.float64), np.eye(len(whitening)), lower=True)
+    return lower @ lower.T
 
 
 def _away_from(

@@ -122,7 +122,9 @@ def test_a_second_call_after_an_interruption_gives_the_same(trained, prepared, t
         [Image.open(prepared / path).convert("RGB") for path in np.array(calibrated.paths)[is_validation]]
     )
     before = outputs.logits * temperature
-    found = calibrate.finish(model_dir, splits, OpenSetArguments(), before=before, device=CPU)
+    found = calibrate.finish(
+        model_dir, *backbone.load_trained(model_dir), splits, OpenSetArguments(), before=before, device=CPU
+    )
     assert settings_of(model_dir)["temperature_folded"] == pytest.approx(temperature, rel=5e-3)
     np.testing.assert_allclose(found.logits["validation"], outputs.logits, rtol=5e-3, atol=1e-4)
 
