@@ -106,26 +106,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Model:
-    """A head with temperature and statistics: `logits` [n, C] of all images are divided by the temperature."""
+    """A head with temperature and statistics, and what it says about all images.
 
-    logits: np.ndarray
-    known: OpenSet
+    `logits` [n, C] are divided by the temperature, `scores` [n] and `accepted` [n] tell what is known.
+    """
+
     method: str
+    known: OpenSet
+    logits: np.ndarray
+    scores: np.ndarray
+    accepted: np.ndarray
 
-    def answers(self, case: Case, rows: np.ndarray) -> Answers:
+    def answers(self, rows: np.ndarray) -> Answers:
         """What it says about the images at `rows`, by class name."""
-        features = {layer: own[rows] for layer, own in case.features.items()}
-        scores, predicted = self.known.known_scores(self.logits[rows], features), self.logits[rows].argmax(axis=1)
         names = np.array(self.known.class_names, dtype=object)
-        return Answers(names[predicted], scores >= self.known.thresholds()[predicted])
-
-    def auroc(self, case: Case, known: np.ndarray, unknown: np.ndarray) -> float:
-        """Of images at the rows `known` against those at `unknown`."""
-        scores = [
-            self.known.known_scores(self.logits[rows], {layer: own[rows] for layer, own in case.features.items()})
-            for rows in (known, unknown)
-        ]
-        return rejection.auroc(*scores)
+        return Answers(names[self.logits[rows].argmax(axis=1)], self.accepted[rows])
 
 
 def main(args: AddClassArguments) -> None:
@@ -135,14 +130,7 @@ def main(args: AddClassArguments) -> None:
     start = time.monotonic()
     corpus, frozen = game_models.load(args)
     step_s, forward_s = _seconds_per_image(args, corpus)
-    rows = []
-    for new, name in enumerate(corpus.class_names):
-        if args.held_out is not None and name not in args.held_out:
-            continue
-        for case in _cases(new, corpus, frozen, args):
-            rows += list(_added(case, corpus, args, step_s=step_s, forward_s=forward_s))
-        logger.info("%s: %s", name, _line([row for row in rows if row["new_class"] == name]))
-    report = {
+    head = {
         "backbone": args.backbone.name,
         "how": args.how,
         "image_size_px": int(corpus.pixels.shape[-1]),
@@ -150,14 +138,20 @@ def main(args: AddClassArguments) -> None:
         "seeds": args.seeds,
         "seconds_per_image": {"training": round(step_s, 5), "forward": round(forward_s, 5)},
         "joint_epochs": args.epochs,
-        "joint_seconds": "measured" if args.fine_tune else "of a few steps, times their number",
+        "joint_seconds": "measured where it was trained, else of a few steps, times their number",
         "goals": GOALS,
-        "by_size": [_summary(rows, n) for n in args.sizes],
-        "rows": rows,
         "hardware": results.processor_name(),
-        "seconds": round(time.monotonic() - start, 1),
     }
-    game_models.write(args.output, f"{report['backbone']}, {report['how']}", report)
+    rows: list[dict[str, Any]] = []
+    for new, name in enumerate(corpus.class_names):
+        if args.held_out is not None and name not in args.held_out:
+            continue
+        for case in _cases(new, corpus, frozen, args):
+            rows += list(_added(case, corpus, args, step_s=step_s, forward_s=forward_s))
+        logger.info("%s: %s", name, _line([row for row in rows if row["new_class"] == name]))
+        found = {"by_size": [_summary(rows, n) for n in args.sizes], "rows": rows}
+        seconds = round(time.monotonic() - start, 1)
+        game_models.write(args.output, f"{args.backbone.name}, {args.how}", head | found | {"seconds": seconds})
 
 
 def _seconds_per_image(args: AddClassArguments, corpus: Corpus) -> tuple[float, float]:
@@ -219,7 +213,9 @@ def _model(case: Case, head: Head, rows: Mapping[str, np.ndarray], class_names: 
         game_models.seen(logits, case.features, case.labels, rows[split], list(case.features))
         for split in ("train", "validation")
     ]
-    return Model(logits, fitting.fit(*seen, class_names=class_names), head.method)
+    known = fitting.fit(*seen, class_names=class_names)
+    scores = known.known_scores(logits, case.features)
+    return Model(head.method, known, logits, scores, scores >= known.thresholds()[logits.argmax(axis=1)])
 
 
 def _ours(case: Case, rows: Mapping[str, np.ndarray]) -> Model:
@@ -329,7 +325,7 @@ def _accuracy(case: Case, logits: np.ndarray, test: np.ndarray) -> dict[str, flo
 def _compared(case: Case, before: Model, after: Model, test: np.ndarray) -> dict[str, Any]:
     """Before and after: accuracy of the old classes, what is called unknown, and AUROC."""
     true = np.array(case.class_names, dtype=object)[case.labels[test]]
-    answers = [model.answers(case, test) for model in (before, after)]
+    answers = [model.answers(test) for model in (before, after)]
     found = growth.section(true, *answers, old_names=case.class_names[:-1], new_names=case.class_names[-1:])
     old_test = test[case.labels[test] != case.new]
     unknown = {"near": case.near, "far": case.far}
@@ -339,7 +335,10 @@ def _compared(case: Case, before: Model, after: Model, test: np.ndarray) -> dict
         "new_called_unknown": {when: own["value"] for when, own in found["new_called_unknown"].items()},
         "old_called_unknown": {when: own["value"] for when, own in found["old_called_unknown"].items()},
         "auroc": {
-            kind: {"before": before.auroc(case, old_test, rows), "after": after.auroc(case, test, rows)}
+            kind: {
+                when: rejection.auroc(model.scores[known], model.scores[rows])
+                for when, model, known in (("before", before, old_test), ("after", after, test))
+            }
             for kind, rows in unknown.items() if len(rows)
         },
         "false_rejection_interval": [low, high],
