@@ -31,9 +31,8 @@ from memevit import cli, results
 from memevit.evaluation import calibration, growth, rejection
 from memevit.evaluation.growth import Answers
 from memevit.evaluation.significance import wilson_interval
-from memevit.model import extend, heads
+from memevit.model import heads
 from memevit.model import open_set as fitting
-from memevit.model.extend import Observed
 from memevit.model.heads import Head, Labelled
 from memevit.portable.features import FINAL
 from memevit.portable.open_set import OpenSet
@@ -206,7 +205,7 @@ def _split(corpus: Corpus, labels: np.ndarray, seed: int) -> dict[str, np.ndarra
 
 def _model(case: Case, head: Head, rows: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Model:
     """`head` with temperature and statistics from the images at `rows`, as add_class.py renews them."""
-    raw = head.logits(case.features[FINAL].astype(np.float64))
+    raw = head.logits(case.features[FINAL])
     validation = rows["validation"]
     logits = raw / calibration.fit_temperature(raw[validation], case.labels[validation])
     seen = [
@@ -218,14 +217,12 @@ def _model(case: Case, head: Head, rows: Mapping[str, np.ndarray], class_names: 
     return Model(head.method, known, logits, scores, scores >= known.thresholds()[logits.argmax(axis=1)])
 
 
-def _ours(case: Case, rows: Mapping[str, np.ndarray]) -> Model:
-    """The model that add_class.py makes of the features, without --refine."""
-    observed = [
-        Observed({layer: own[rows[split]] for layer, own in case.features.items()}, case.labels[rows[split]])
+def _labelled(features: np.ndarray, case: Case, rows: Mapping[str, np.ndarray]) -> list[Labelled]:
+    """Training and validation images at `rows`."""
+    return [
+        Labelled(features[rows[split]].astype(np.float64), case.labels[rows[split]])
         for split in ("train", "validation")
     ]
-    head, _ = extend.fitted_head(*observed, n_classes=len(case.class_names))
-    return _model(case, head, rows, case.class_names)
 
 
 # Other ways; each gives a head from the images at some rows
@@ -264,14 +261,8 @@ def _nearest_mean(case: Case, rows: Mapping[str, np.ndarray]) -> Head:
     return Head(means, -0.5 * (means**2).sum(axis=1), NEAREST_MEAN)
 
 
-def _joint_head(case: Case, rows: Mapping[str, np.ndarray]) -> Head:
-    """A linear probe of all classes on features of the backbone as it was before any training."""
-    data = [Labelled(case.frozen[rows[split]], case.labels[rows[split]]) for split in ("train", "validation")]
-    return heads.METHODS["logistic"](*data, len(case.class_names))[0]
-
-
 OTHERS: dict[str, Callable[[Case, Mapping[str, np.ndarray]], Head]] = {
-    NAIVE: _naive, IMPRINT: _imprinted, NEAREST_MEAN: _nearest_mean, JOINT_HEAD: _joint_head,
+    NAIVE: _naive, IMPRINT: _imprinted, NEAREST_MEAN: _nearest_mean,
 }  # fmt: skip
 
 
@@ -290,7 +281,9 @@ def _added(
                 logger.info("%s has not %d images", case.class_names[-1], n)
                 continue
             start = time.process_time()
-            after = _ours(case, rows)
+            data = _labelled(case.features[FINAL], case, rows)
+            candidates = heads.candidates(*data, n_classes=len(case.class_names))
+            after = _model(case, heads.best(candidates, data[1])[0], rows, case.class_names)
             n_seen = sum(map(len, rows.values())) - len(case.old()["train"])
             seconds = time.process_time() - start + forward_s * n_seen
             test = rows["test"]
@@ -303,9 +296,12 @@ def _added(
                 "joint_seconds": args.epochs * len(rows["train"]) * step_s,
             }  # fmt: skip
             for name, fit in OTHERS.items():
-                head = fit(case, rows)
-                features = case.frozen if name == JOINT_HEAD else case.features[FINAL].astype(np.float64)
-                found["accuracy"][name] = _accuracy(case, head.logits(features), test)
+                found["accuracy"][name] = _accuracy(case, fit(case, rows).logits(case.features[FINAL]), test)
+            joint_head = candidates[0]  # On features of a backbone that was not trained it is the same.
+            if args.fine_tune:
+                data = _labelled(case.frozen, case, rows)
+                joint_head = heads.METHODS["logistic"](*data, len(case.class_names))[0]
+            found["accuracy"][JOINT_HEAD] = _accuracy(case, joint_head.logits(case.frozen), test)
             if args.fine_tune and n == 0:
                 joint = game_models.fine_tuned(
                     f"all-{seed}", corpus.class_names, corpus, rows["train"], corpus.labels, args, seed=seed

@@ -22,7 +22,7 @@ from memevit.commands.finetune import finetune
 from memevit.data import dataset as prepared
 from memevit.data import extend as extending
 from memevit.errors import UserError
-from memevit.evaluation import growth, measure, plots, predictions
+from memevit.evaluation import growth, measure, plots, predictions, rejection
 from memevit.evaluation.growth import Answers
 from memevit.hub import model_page
 from memevit.model import backbone, extend, open_set, recipe
@@ -187,7 +187,9 @@ def _changed(
     if args.refine or trails:
         sections = _refined(work_dir, settings, dataset_dir, old)
         record["refined"] = True
-    found = _growth(work_dir, before, change) | record | {"seconds": time.perf_counter() - started}
+    found = _growth(work_dir, before, change) | record
+    found["auroc"] = _auroc(old, change, seen["test"], settings, sections["open_set"], batch_size=args.batch_size)
+    found["seconds"] = time.perf_counter() - started
     if args.compare_joint:
         found["joint"] = _joint(args, dataset_dir, change)
     sections["growth"] = found
@@ -309,6 +311,32 @@ def _old_answers(old: _Old, change: _Change, test: Observed) -> Answers:
     if old.known:
         accepted = np.array([one.accepted for one in old.known.decide(seen.logits, seen.features)], dtype=bool)
     return Answers(names[seen.logits.argmax(axis=1)], accepted)
+
+
+def _auroc(
+    old: _Old, change: _Change, test: Observed, settings: OpenSetArguments, after: Mapping[str, Any], *, batch_size: int
+) -> list[dict[str, Any]]:
+    """How well known images are told from each source of unknown ones, before and after; [] if it never could.
+
+    Args:
+        old: the model before.
+        change: of its classes.
+        test: what it computes for the test images; those of the new classes are left out.
+        settings: name the unknown images.
+        after: section `open_set` of the new model.
+        batch_size: images that the model sees at once.
+    """
+    if old.known is None:
+        return []
+    seen = test.with_head(extend.head_of(old.model))
+    scores = old.known.known_scores(seen.logits, seen.features)[test.labels < len(change.kept)]
+    unknown = calibrate.unknown_images(old.classifier, settings, batch_size=batch_size)
+    before = {own.name: rejection.auroc(scores, own.scores) for own in unknown}
+    return [
+        {"name": row["name"], "n": row["n"], "is_near": row["is_near"], "before": before[row["name"]],
+         "after": row["auroc"]}
+        for row in after["sources"]
+    ]  # fmt: skip
 
 
 def _growth(model_dir: Path, before: Answers, change: _Change) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> tup
     for own, name in zip(final, ("training", "validation"), strict=True):
         if missing := n_classes - len(np.unique(own.labels)):
             raise UserError(f"{missing} of {n_classes} classes have no {name} images. Add images of them.")
-    return heads.choose(*final, n_classes=n_classes)
+    return heads.best(heads.candidates(*final, n_classes=n_classes), final[1])
 
 
 def head_from_statistics(statistics: Statistics, validation: Observed) -> Head:

@@ -1,7 +1,7 @@
 """Linear heads on features of a frozen backbone: logistic and ridge regression, discriminant analysis, a choice."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,22 +105,23 @@ def balanced_accuracy(head: Head, data: Labelled) -> float:
     return float(np.mean([right[data.labels == label].mean() for label in np.unique(data.labels)]))
 
 
-def choose(train: Labelled, validation: Labelled, *, n_classes: int) -> tuple[Head, float]:
-    """The head with the highest balanced accuracy on validation, and that accuracy.
-
-    Of equal ones the first in the order of `METHODS` is taken, whose probabilities are the best calibrated.
+def candidates(train: Labelled, validation: Labelled, *, n_classes: int) -> list[Head]:
+    """The heads of all `METHODS` in their order.
 
     Args:
         train: images of every class.
         validation: images of every class.
         n_classes: number of classes.
     """
-    best: tuple[float, Head] | None = None
-    for fit in METHODS.values():
-        for head in fit(train, validation, n_classes):
-            value = balanced_accuracy(head, validation)
-            if best is None or value > best[0] + 1e-9:
-                best = value, head
-    assert best is not None
-    logger.debug("Head: %s, balanced accuracy %.3f on validation", best[1].method, best[0])
-    return best[1], best[0]
+    return [head for fit in METHODS.values() for head in fit(train, validation, n_classes)]
+
+
+def best(found: Sequence[Head], validation: Labelled) -> tuple[Head, float]:
+    """The head with the highest balanced accuracy on validation, and that accuracy.
+
+    Of equal ones the first is taken: in the order of `METHODS` its probabilities are the best calibrated.
+    """
+    values = [balanced_accuracy(head, validation) for head in found]
+    chosen = int(np.argmax(np.round(values, 9)))
+    logger.debug("Head: %s, balanced accuracy %.3f on validation", found[chosen].method, values[chosen])
+    return found[chosen], values[chosen]

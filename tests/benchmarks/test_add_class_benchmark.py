@@ -27,7 +27,7 @@ def test_every_class_is_added_in_turn_and_compared_with_the_other_ways(tmp_path,
     few, whole = report["rows"][:2]
     assert (few["n_new"]["train"], few["n_new"]["validation"]) == (4, 1)
     assert few["n_new"]["test"] == whole["n_new"]["test"]
-    assert set(few["accuracy"]) == {add_class.OURS, *add_class.OTHERS}
+    assert set(few["accuracy"]) == {add_class.OURS, *add_class.OTHERS, add_class.JOINT_HEAD}
     assert (add_class.JOINT in whole["accuracy"]) == fine_tune
     assert set(few["auroc"]) == ({"far"} if fine_tune else {"near", "far"})
     assert len(few["false_rejection"]) == (3 if fine_tune else 2)

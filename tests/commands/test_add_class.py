@@ -9,7 +9,7 @@ from transformers import pipeline
 from memevit import results
 from memevit.data import dataset
 from memevit.evaluation import predictions
-from memevit.model import extend
+from memevit.model import extend, open_set
 from memevit.portable.open_set import OpenSet
 from tests.conftest import COLOURS, draw_picture, run_finetune, run_script
 
@@ -147,18 +147,78 @@ def test_refining_trains_the_whole_network_further(tmp_path, trained, prepared, 
     assert list(tmp_path.glob(".*")) == []
 
 
-@pytest.mark.parametrize("option", ["--no_auto_refine", "--refine"])
-def test_a_model_that_holds_no_features_of_single_images_gets_none(
-    tmp_path, trained, prepared, amber, monkeypatch, option
-):
-    monkeypatch.setattr("memevit.commands.add_class.REFINE_EPOCHS", 1)
-    model, output = tmp_path / "statistics", tmp_path / "m"
+@pytest.fixture(scope="module")
+def statistics_only(tmp_path_factory, trained, prepared):
+    """`trained` without features of single images."""
+    model = tmp_path_factory.mktemp("statistics") / "model"
     assert run_finetune("--calibrate_only", "--statistics_only", "--model_name_or_path", trained, "--dataset", prepared,
                         "--output_dir", model, "--use_cpu", "--disable_tqdm", True) == 0  # fmt: skip
-    assert run_add_class("--model", model, "--dataset", prepared, "--images", amber, "--class_name", "amber",
-                         "--output_dir", output, option) == 0  # fmt: skip
-    assert names_of(output)[-1] == "amber"
-    assert extend.training_features(OpenSet.load(output)) is None
+    return model
+
+
+@pytest.fixture
+def n_seen(monkeypatch):
+    """How many images the network is shown, by the title of the progress bar."""
+    found = {}
+
+    def counted(model, images, layers, *, title, **options):
+        found[title] = len(images)
+        return observe(model, images, layers, title=title, **options)
+
+    observe = open_set.observe
+    monkeypatch.setattr(open_set, "observe", counted)
+    return found
+
+
+def test_a_model_with_statistics_alone_grows_by_them_and_is_shown_no_old_training_image(
+    tmp_path, statistics_only, prepared, amber, n_seen
+):
+    output = tmp_path / "m"
+    assert run_add_class("--model", statistics_only, "--dataset", prepared, "--images", amber, "--class_name", "amber",
+                         "--output_dir", output, "--no_auto_refine") == 0  # fmt: skip
+    assert n_seen == {"Features of train": 28, "Features of validation": 24, "Features of test": 24}
+    known, found = OpenSet.load(output), results.read(output)["growth"]
+    assert known.settings["n_training"] == dict.fromkeys(names_of(output), 28)
+    assert extend.training_features(known) is None
+    assert found["head"] == "linear discriminant analysis"
+    assert found["harmonic_mean"] > 0.9
+
+
+def test_a_class_is_removed_from_a_model_with_statistics_alone(tmp_path, statistics_only, prepared, n_seen):
+    first, second, third = names_of(statistics_only)
+    assert run_add_class("--model", statistics_only, "--dataset", prepared, "--remove_class", second,
+                         "--output_dir", tmp_path / "m") == 0  # fmt: skip
+    assert "Features of train" not in n_seen
+    assert OpenSet.load(tmp_path / "m").settings["n_training"] == {first: 28, third: 28}
+
+
+def test_refining_a_model_with_statistics_alone_gives_it_no_features_of_single_images(
+    tmp_path, statistics_only, prepared, amber, monkeypatch
+):
+    monkeypatch.setattr("memevit.commands.add_class.REFINE_EPOCHS", 1)
+    assert run_add_class("--model", statistics_only, "--dataset", prepared, "--images", amber, "--class_name", "amber",
+                         "--output_dir", tmp_path / "m", "--refine") == 0  # fmt: skip
+    assert extend.training_features(OpenSet.load(tmp_path / "m")) is None
+
+
+def test_unknown_images_are_told_from_known_ones_before_and_after(tmp_path, trained, prepared, amber, capsys):
+    grey = draw_class(tmp_path / "grey", colour=(128, 128, 128), n=12)
+    output = tmp_path / "m"
+    assert run_add_class("--model", trained, "--dataset", prepared, "--images", amber, "--class_name", "amber",
+                         "--output_dir", output, "--no_auto_refine", "--unknown_images", grey) == 0  # fmt: skip
+    drawn, near = results.read(output)["growth"]["auroc"]
+    assert (drawn["n"], drawn["is_near"], near["name"], near["n"], near["is_near"]) == (120, False, "grey", 12, True)
+    before, after = (results.read(model)["open_set"]["sources"] for model in (trained, output))
+    assert drawn["before"] == pytest.approx(before[0]["auroc"], abs=1e-6)
+    assert [row["after"] for row in (drawn, near)] == [row["auroc"] for row in after]
+    assert f"| grey | 12 | {near['before']:.3f} | {near['after']:.3f} |" in (output / "README.md").read_text()
+
+
+def test_a_new_head_does_not_inherit_the_temperature_of_the_old_one(tmp_path, trained, prepared, amber):
+    assert json.loads((trained / "config.json").read_text())["open_set"]["temperature_folded"] != 1
+    assert run_add_class("--model", trained, "--dataset", prepared, "--images", amber, "--class_name", "amber",
+                         "--output_dir", tmp_path / "m", "--no_auto_refine", "--no_temperature") == 0  # fmt: skip
+    assert json.loads((tmp_path / "m/config.json").read_text())["open_set"]["temperature_folded"] == 1
 
 
 def test_the_model_itself_is_never_replaced(trained, prepared, amber, capsys):
@@ -192,6 +252,7 @@ def test_too_few_images_are_refused_with_what_more_would_give(tmp_path, trained,
     said = capsys.readouterr().err
     assert "'few' has 6 usable images" in said
     assert "60 and more" in said
+    assert not (tmp_path / "m.dataset").exists()
 
 
 def test_stale_statistics_are_refused(tmp_path, trained, prepared, amber, capsys):

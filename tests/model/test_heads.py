@@ -50,7 +50,8 @@ def test_the_logistic_head_of_two_classes_has_a_row_for_each():
 
 def test_a_few_images_of_a_new_class_do_not_swallow_the_old_ones():
     train, test = blobs((200, 200, 10), apart=3.0), blobs((100, 100, 100), apart=3.0, seed=1)
-    head, value = heads.choose(train, blobs((40, 40, 5), apart=3.0, seed=2), n_classes=3)
+    validation = blobs((40, 40, 5), apart=3.0, seed=2)
+    head, value = heads.best(heads.candidates(train, validation, n_classes=3), validation)
     right = head.logits(test.features).argmax(axis=1) == test.labels
     assert value > 0.9
     assert all(right[test.labels == label].mean() > 0.85 for label in range(3))

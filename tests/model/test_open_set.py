@@ -102,6 +102,26 @@ def test_statistics_only_hold_nothing_of_single_images_but_validation_scores():
     )
 
 
+def test_statistics_of_more_and_of_other_classes_need_no_image_of_the_old_ones():
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2, 3], [400, 300, 10, 300])
+    rows = random.normal(size=(len(labels), 8)) * [1, 1, 1, 1, 0.3, 0.3, 0.3, 0.3] + 6 * np.eye(8)[labels]
+    old, kept = labels < 3, labels != 1
+    seen = fitting.Seen(np.eye(3)[labels[old]], {"final": rows[old]}, labels[old])
+    known = fitting.fit(seen, seen, class_names=["a", "b", "c"], statistics_only=True)
+    new = {"final": rows[~old]}, labels[~old]
+    found = fitting.Statistics.extended(known, [0, 1, 2], *new)
+    expected = fitting.Statistics.of({"final": rows}, labels, n_classes=4)
+    assert found.counts.tolist() == [400, 300, 10, 300]
+    np.testing.assert_allclose(found.arrays["mean.final"], expected.arrays["mean.final"], atol=1e-6)
+    spread, wanted = (fitting.covariance_of(own.arrays["whitening.final"]) for own in (found, expected))
+    np.testing.assert_allclose(spread, wanted, atol=0.02 * wanted.max())
+    without = fitting.Statistics.extended(known, [0, -1, 1], new[0], new[1] - 1)
+    expected = fitting.Statistics.of({"final": rows[kept]}, np.array([0, -1, 1, 2])[labels[kept]], n_classes=3)
+    assert without.counts.tolist() == [400, 10, 300]
+    np.testing.assert_allclose(without.arrays["mean.final"], expected.arrays["mean.final"], atol=1e-6)
+
+
 def test_the_whitening_is_that_of_the_scatter_within_classes():
     seen = drawn(4000, seed=0)
     _, whitening = fitting.class_statistics(seen.features["final"], seen.labels, n_classes=2)
