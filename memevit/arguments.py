@@ -114,6 +114,13 @@ class SplitArguments:
     group_column: str | None = field(
         default=None, metadata={"help": "CSV column; images with the same value stay in one split."}
     )
+    allow_leaks: bool = field(
+        default=False,
+        metadata={
+            "help": "Divide near-duplicates among the splits like other images, only to measure how much that flatters "
+            "a model."
+        },
+    )
     folds: int | None = field(default=None, metadata={"help": "Also number every image for K-fold cross-validation."})
     seed: int = field(default=0, metadata={"help": "Seeds the assignment of groups to splits and folds."})
 

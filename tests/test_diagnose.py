@@ -178,6 +178,19 @@ def test_leaks_between_splits_are_counted_and_decide_the_verdict(prepared, tmp_p
     assert found.kind == "same"
 
 
+def test_the_verdict_on_a_dataset_that_was_made_with_leaks_says_so(trained, prepared, tmp_path):
+    shutil.copytree(trained, tmp_path / "model")
+    shutil.copytree(prepared, tmp_path / "data")
+    prep = json.loads((prepared / "prep.json").read_text())
+    prep["settings"]["allow_leaks"] = True
+    (tmp_path / "data" / "prep.json").write_text(json.dumps(prep))
+    options = ("--only", "evidence", "--control", "none", "--num_proc", 1)
+    assert run_diagnose("--model", tmp_path / "model", "--dataset", tmp_path / "data", *options) == 0
+    found = json.loads((tmp_path / "model" / "results.json").read_text())["evidence"]
+    assert found["verdict"] == "leaked"
+    assert "made with --allow_leaks: 0 of 18 test images" in found["summary"]
+
+
 def test_a_model_that_guesses_is_not_said_to_have_learned():
     from memevit.evaluation import evidence
     from memevit.evaluation.observed import Observed
@@ -194,4 +207,7 @@ def test_a_model_that_guesses_is_not_said_to_have_learned():
     assert evidence.verdict(test, [], chance, 0)[0] == evidence.NOTHING
     assert evidence.verdict(test, [], chance, 2, 2)[0] == evidence.LEAKED
     assert evidence.verdict(test, [], chance, 2)[0] == evidence.NOTHING
+    kind, said = evidence.verdict(test, [], chance, 4, 0, 3)
+    assert kind == evidence.LEAKED
+    assert "3 of 100 test images (3 %) have a near-duplicate in training" in said
     assert evidence.shuffled_label_control(train, test, n_shuffles=5)["is_chance"]

@@ -305,10 +305,14 @@ def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
     probe = None if before is None else (before["train"], before[judged.split])
     compared, predicted = evidence.baseline_predictions(train, judged, probe=probe, seed=args.seed)
     leaked: dict[str, set[str]] = {part.split: set() for part in examined.held_out}
+    in_training = set()
     for leak in found:
-        for split, file in ((leak.split, leak.file), (leak.other_split, leak.other_file)):
+        sides = (leak.split, leak.file), (leak.other_split, leak.other_file)
+        for (split, file), (other_split, _) in (sides, sides[::-1]):
             if split in leaked:
                 leaked[split].add(file)
+            if other_split == "train":
+                in_training.add(file)
     try:
         earlier = results.read(args.model)
     except UserError:
@@ -321,6 +325,7 @@ def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
         others=examined.held_out[:-1],
         leaks=leaked,
         same={file for leak in found if leak.kind == leaks.SAME for file in (leak.file, leak.other_file)},
+        in_training=in_training if prepared.read_prep(args.dataset)["settings"].get("allow_leaks") else None,
         spreads={name: earlier[name] for name in ("seeds", "folds") if name in earlier},
         control=args.control == "shuffled_labels",
         seed=args.seed,

@@ -150,6 +150,11 @@ def near_duplicates_in_words(prep: dict) -> str:
     """What is known of near-duplicates across splits."""
     near = prep["near_duplicates"]
     n_pairs, n_across = near["n_related_pairs"], near["n_kept_pairs_across_splits"]
+    if prep["settings"].get("allow_leaks"):
+        return (
+            f"NEAR-DUPLICATES ARE DIVIDED AMONG THE SPLITS (--allow_leaks): {n_across} of {n_pairs} pairs lie across "
+            "splits. Figures that are measured on this dataset flatter a model; use it only to see by how much."
+        )
     if n_across:
         return f"{n_across} of {n_pairs} pairs of near-duplicates lie across splits."
     return f"No known near-duplicates lie across splits ({n_pairs} pairs found)."

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from memevit import cores, files, manifest
 from memevit.data import (
     conflicts,
@@ -57,6 +59,7 @@ class Settings:
     split_by: str = "group"
     resplit: bool = False
     group_column: str | None = None
+    allow_leaks: bool = False
     folds: int | None = None
     seed: int = 0
 
@@ -207,7 +210,8 @@ def _build(
         relations = duplicates.with_known_groups(relations, known)
     for scan in seen:
         scan.codes, scan.features = (), b""  # Done with, and they take as much room as all the rest of it.
-    keys = conflicts.group_keys(seen, seen_found, relations, settings.group_column)
+    together = dataclasses.replace(relations, group=np.arange(len(seen))) if settings.allow_leaks else relations
+    keys = conflicts.group_keys(seen, seen_found, together, settings.group_column)
     without_orders = conflicts.decide(seen, seen_found, relations, {}, conflicts=settings.conflicts)
     split_of, moved, made_by = _split(seen, seen_found, without_orders, keys, settings)
     fold_of = _fold(seen, seen_found, without_orders, keys, settings)
@@ -229,6 +233,8 @@ def _build(
         source=description,
         class_names=earlier.class_names if earlier else (),
     )
+    if settings.allow_leaks:
+        logger.warning("%s", dataset_card.near_duplicates_in_words(prep))
     stored = {scan.name: scan.stored for scan in scans if scan.stored}
     sheet = contact_sheet.draw(all_rows, conflicting, staging_dir, stored)
     sheet.save(build_dir / imagefolder.SHEET_FILE, "JPEG", quality=_SHEET_QUALITY)

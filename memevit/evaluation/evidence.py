@@ -211,6 +211,7 @@ def verdict(
     chance: Sequence[Mapping[str, Any]],
     n_leaks: int | None,
     n_same: int = 0,
+    n_allowed: int | None = None,
 ) -> tuple[str, str]:
     """The kind of verdict, a key of `HEADLINES`, and the figures behind it as a sentence.
 
@@ -220,12 +221,19 @@ def verdict(
         chance: of `chance_tests`.
         n_leaks: images that are in another split too or share a template with one there; None if not counted.
         n_same: those of them that are in another split too.
+        n_allowed: images with a near-duplicate in training, of a dataset that was divided with --allow_leaks.
     """
     n, n_correct = len(test), int(test.is_correct.sum())
     share = f"{n_correct:,} of {count(n, f'{test.split} image')} are right ({100 * n_correct / n:.0f} %)"
     majority = f"{100 * chance[0]['chance']:.0f} %"
     blind = [row for row in compared if row["subject"] != PROBE]
     unbeaten = [row for row in blind if not row["is_beaten"]]
+    if n_allowed is not None:
+        return LEAKED, (
+            f"The split leaks, because the dataset was made with --allow_leaks: {n_allowed:,} of "
+            f"{count(n, f'{test.split} image')} ({100 * n_allowed / n:.0f} %) have a near-duplicate in training. "
+            f"{share}, which flatters the model."
+        )
     if n_leaks and (n_same > _MAX_SAME * n or n_leaks > _MAX_LEAKED * n):
         twins = f"{count(n_leaks, f'{test.split} image')} {'has' if n_leaks == 1 else 'have'} a near-duplicate"
         return LEAKED, f"{twins} in another split. {share}, but some may be remembered."
@@ -259,6 +267,7 @@ def section(
     others: Sequence[Observed] = (),
     leaks: Mapping[str, Set[str]] | None = None,
     same: Set[str] = frozenset(),
+    in_training: Set[str] | None = None,
     spreads: Mapping[str, Any] | None = None,
     control: bool = False,
     seed: int = 0,
@@ -273,6 +282,7 @@ def section(
         others: further splits whose accuracy is listed.
         leaks: files with a near-duplicate in another split, by split; None if not counted.
         same: those of them that show the same image as a file of another split.
+        in_training: files with a near-duplicate in training, of a dataset that was divided with --allow_leaks.
         spreads: sections `seeds` and `folds` of results.json where they were trained.
         control: whether to run the control with shuffled labels.
         seed: of everything random.
@@ -281,7 +291,8 @@ def section(
     chance = chance_tests(train, test, seed=seed)
     leaked = leaks.get(test.split, set()) if leaks else set()
     n_leaks = None if leaks is None else len(leaked)
-    kind, detail = verdict(test, against, chance, n_leaks, len(leaked & same))
+    n_allowed = None if in_training is None else len(leaked & in_training)
+    kind, detail = verdict(test, against, chance, n_leaks, len(leaked & same), n_allowed)
     measurements = accuracy_of_split(test, seed=seed)
     for part in others:
         measurements += accuracy_of_split(part, seed=seed)

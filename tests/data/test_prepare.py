@@ -165,8 +165,9 @@ def test_odd_names_are_kept_with_their_rows(tmp_path):
     assert all(rows[f"moss/{name}"].status == manifest.KEPT for name in names)
 
 
-def test_reposts_are_dropped_and_new_captions_stay_on_one_side(tmp_path):
-    source = write_classes(tmp_path / "source", n=20)
+def write_reposts(source):
+    """Classes of 20 images, and in one of them 6 more, each with a smaller copy and a copy with a caption."""
+    write_classes(source, n=20)
     for index in range(6):
         picture = draw_picture(300 + index, size=(320, 240))
         picture.save(source / "moss" / f"original_{index}.png")
@@ -176,7 +177,11 @@ def test_reposts_are_dropped_and_new_captions_stay_on_one_side(tmp_path):
         for line in range(4):
             barred.paste((0, 0, 0), (20 + 30 * line, 12, 40 + 30 * line, 36))
         barred.save(source / "moss" / f"caption_{index}.png")
-    assert prepare(source, tmp_path / "data") == 0
+    return source
+
+
+def test_reposts_are_dropped_and_new_captions_stay_on_one_side(tmp_path):
+    assert prepare(write_reposts(tmp_path / "source"), tmp_path / "data") == 0
     rows = rows_by_source(tmp_path / "data")
     for index in range(6):
         original, again = rows[f"moss/original_{index}.png"], rows[f"moss/again_{index}.jpg"]
@@ -186,6 +191,21 @@ def test_reposts_are_dropped_and_new_captions_stay_on_one_side(tmp_path):
     prep = json.loads((tmp_path / "data" / "prep.json").read_text())
     assert prep["near_duplicates"]["n_kept_pairs_across_splits"] == 0
     assert prep["near_duplicates"]["n_related_pairs"] >= 12
+
+
+def test_leaks_that_are_allowed_are_divided_counted_and_told(tmp_path, caplog):
+    assert prepare(write_reposts(tmp_path / "source"), tmp_path / "data", "--allow_leaks") == 0
+    rows = rows_by_source(tmp_path / "data")
+    pairs = [(rows[f"moss/original_{n}.png"], rows[f"moss/caption_{n}.png"]) for n in range(6)]
+    assert all(original.group != caption.group for original, caption in pairs)
+    assert all(rows[f"moss/again_{n}.jpg"].status == manifest.DUPLICATE for n in range(6))
+    n_across = sum(original.split != caption.split for original, caption in pairs)
+    prep = json.loads((tmp_path / "data" / "prep.json").read_text())
+    assert prep["settings"]["allow_leaks"] is True
+    assert prep["near_duplicates"]["n_kept_pairs_across_splits"] == n_across > 0
+    assert f"{n_across} of" in caplog.text
+    assert "flatter a model" in caplog.text
+    assert "NEAR-DUPLICATES ARE DIVIDED" in (tmp_path / "data" / "README.md").read_text()
 
 
 def test_flat_and_dark_pictures_are_not_taken_for_one_another(tmp_path):
