@@ -11,6 +11,7 @@ features of the model, which are computed once. Seconds are those of one process
 share one file.
 """  # noqa: E501
 
+import itertools
 import logging
 import os
 import time
@@ -142,12 +143,12 @@ def main(args: AddClassArguments) -> None:
         "hardware": results.processor_name(),
     }
     rows: list[dict[str, Any]] = []
-    for new, name in enumerate(corpus.class_names):
-        if args.held_out is not None and name not in args.held_out:
-            continue
-        for case in _cases(new, corpus, frozen, args):
-            rows += list(_added(case, corpus, args, step_s=step_s, forward_s=forward_s))
-        logger.info("%s: %s", name, _line([row for row in rows if row["new_class"] == name]))
+    wanted = [name for name in corpus.class_names if args.held_out is None or name in args.held_out]
+    for seed, name in itertools.product(args.seeds, wanted):
+        case = _case(corpus.class_names.index(name), seed, corpus, frozen, args)
+        added = list(_added(case, corpus, args, step_s=step_s, forward_s=forward_s))
+        logger.info("%s, seed %d: %s", name, seed, _line(added))
+        rows += added
         found = {"by_size": [_summary(rows, n) for n in args.sizes], "rows": rows}
         seconds = round(time.monotonic() - start, 1)
         game_models.write(args.output, f"{args.backbone.name}, {args.how}", head | found | {"seconds": seconds})
@@ -171,29 +172,30 @@ def _seconds_per_image(args: AddClassArguments, corpus: Corpus) -> tuple[float, 
 # Models
 
 
-def _cases(new: int, corpus: Corpus, frozen: Mapping[str, np.ndarray], args: AddClassArguments) -> Iterator[Case]:
-    """The models that get the class `new`: one for each seed, or with fine-tuning one for all."""
+def _case(new: int, seed: int, corpus: Corpus, frozen: Mapping[str, np.ndarray], args: AddClassArguments) -> Case:
+    """The model that gets the class `new`; with fine-tuning it is the same for all seeds."""
     n_games = len(corpus.class_names)
     near = -1 if args.fine_tune else (new + 1) % n_games
     known = [*(k for k in range(n_games) if k not in (new, near)), new]
     names = [corpus.class_names[k] for k in known]
     labels = np.array([known.index(label) if label in known else -1 for label in corpus.labels])
     is_far = (corpus.sources != "") & (corpus.sources != open_set_images.DEVELOPMENT)
-    for seed in args.seeds[:1] if args.fine_tune else args.seeds:
-        indices = _split(corpus, labels, seed)
-        old = {split: rows[labels[rows] != len(names) - 1] for split, rows in indices.items()}
-        if args.fine_tune:
-            name = f"without-{corpus.class_names[new]}-{seed}"
-            features = game_models.fine_tuned(name, names[:-1], corpus, old["train"], labels, args, seed=seed)
-            head = Head(features["weight"], features["bias"], "fine-tuned")
-        else:
-            features = frozen
-            head = Head(*game_models.head(frozen[FINAL], labels, old, len(names) - 1), "linear probe")
-        layers = game_models.main_layers(features)
-        layers = [FINAL, layers[1:][(len(layers) - 2) // 2]]  # As `memevit.model.open_set.layers_of`.
-        own = {layer: features[layer].astype(np.float32) for layer in layers}
-        yield Case(names, labels, indices, np.flatnonzero(corpus.labels == near) if near >= 0 else np.empty(0, int),
-                   np.flatnonzero(is_far), own, frozen[FINAL].astype(np.float64), head, seed)  # fmt: skip
+    own_seed = args.seeds[0] if args.fine_tune else seed
+    indices = _split(corpus, labels, own_seed)
+    old = {split: rows[labels[rows] != len(names) - 1] for split, rows in indices.items()}
+    if args.fine_tune:
+        name = f"without-{corpus.class_names[new]}-{own_seed}"
+        features = game_models.fine_tuned(name, names[:-1], corpus, old["train"], labels, args, seed=own_seed)
+        head = Head(features["weight"], features["bias"], "fine-tuned")
+    else:
+        features = frozen
+        head = Head(*game_models.head(frozen[FINAL], labels, old, len(names) - 1), "linear probe")
+    layers = game_models.main_layers(features)
+    layers = [FINAL, layers[1:][(len(layers) - 2) // 2]]  # As `memevit.model.open_set.layers_of`.
+    own = {layer: features[layer].astype(np.float32) for layer in layers}
+    unknown = np.flatnonzero(corpus.labels == near) if near >= 0 else np.array([], dtype=np.int64)
+    frozen_rows = frozen[FINAL].astype(np.float64)
+    return Case(names, labels, indices, unknown, np.flatnonzero(is_far), own, frozen_rows, head, seed)
 
 
 def _split(corpus: Corpus, labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -275,41 +277,42 @@ def _added(
     """A row for each number of images and, where those are drawn, each seed."""
     before = _model(case, case.head, case.old(), case.class_names[:-1])
     for n in args.sizes:
-        for seed in args.seeds if args.fine_tune and n else [case.seed]:
-            rows = case.with_new(n, seed)
-            if rows is None:
-                logger.info("%s has not %d images", case.class_names[-1], n)
-                continue
-            start = time.process_time()
-            data = _labelled(case.features[FINAL], case, rows)
-            candidates = heads.candidates(*data, n_classes=len(case.class_names))
-            after = _model(case, heads.best(candidates, data[1])[0], rows, case.class_names)
-            n_seen = sum(map(len, rows.values())) - len(case.old()["train"])
-            seconds = time.process_time() - start + forward_s * n_seen
-            test = rows["test"]
-            found = {
-                "new_class": case.class_names[-1], "n": n, "seed": seed, "head": after.method,
-                "n_new": {split: int((case.labels[own] == case.new).sum()) for split, own in rows.items()},
-                **_compared(case, before, after, test),
-                "accuracy": {OURS: _accuracy(case, after.logits, test)},
-                "seconds": seconds,
-                "joint_seconds": args.epochs * len(rows["train"]) * step_s,
-            }  # fmt: skip
-            for name, fit in OTHERS.items():
-                found["accuracy"][name] = _accuracy(case, fit(case, rows).logits(case.features[FINAL]), test)
-            joint_head = candidates[0]  # On features of a backbone that was not trained it is the same.
-            if args.fine_tune:
-                data = _labelled(case.frozen, case, rows)
-                joint_head = heads.METHODS["logistic"](*data, len(case.class_names))[0]
-            found["accuracy"][JOINT_HEAD] = _accuracy(case, joint_head.logits(case.frozen), test)
-            if args.fine_tune and n == 0:
-                joint = game_models.fine_tuned(
-                    f"all-{seed}", corpus.class_names, corpus, rows["train"], corpus.labels, args, seed=seed
-                )
-                order = [corpus.class_names.index(name) for name in case.class_names]
-                found["accuracy"][JOINT] = _accuracy(case, joint["logits"][:, order], test)
-                found["joint_seconds"] = float(joint["seconds"])
-            yield _rounded(found)
+        if args.fine_tune and n == 0 and case.seed != args.seeds[0]:
+            continue  # All images are the same for every seed.
+        rows = case.with_new(n, case.seed)
+        if rows is None:
+            logger.info("%s has not %d images", case.class_names[-1], n)
+            continue
+        start = time.process_time()
+        data = _labelled(case.features[FINAL], case, rows)
+        candidates = heads.candidates(*data, n_classes=len(case.class_names))
+        after = _model(case, heads.best(candidates, data[1])[0], rows, case.class_names)
+        n_seen = sum(map(len, rows.values())) - len(case.old()["train"])
+        seconds = time.process_time() - start + forward_s * n_seen
+        test = rows["test"]
+        found = {
+            "new_class": case.class_names[-1], "n": n, "seed": case.seed, "head": after.method,
+            "n_new": {split: int((case.labels[own] == case.new).sum()) for split, own in rows.items()},
+            **_compared(case, before, after, test),
+            "accuracy": {OURS: _accuracy(case, after.logits, test)},
+            "seconds": seconds,
+            "joint_seconds": args.epochs * len(rows["train"]) * step_s,
+        }  # fmt: skip
+        for name, fit in OTHERS.items():
+            found["accuracy"][name] = _accuracy(case, fit(case, rows).logits(case.features[FINAL]), test)
+        joint_head = candidates[0]  # On features of a backbone that was not trained it is the same.
+        if args.fine_tune:
+            data = _labelled(case.frozen, case, rows)
+            joint_head = heads.METHODS["logistic"](*data, len(case.class_names))[0]
+        found["accuracy"][JOINT_HEAD] = _accuracy(case, joint_head.logits(case.frozen), test)
+        if args.fine_tune and n == 0:
+            joint = game_models.fine_tuned(
+                f"all-{case.seed}", corpus.class_names, corpus, rows["train"], corpus.labels, args, seed=case.seed
+            )
+            order = [corpus.class_names.index(name) for name in case.class_names]
+            found["accuracy"][JOINT] = _accuracy(case, joint["logits"][:, order], test)
+            found["joint_seconds"] = float(joint["seconds"])
+        yield _rounded(found)
 
 
 def _accuracy(case: Case, logits: np.ndarray, test: np.ndarray) -> dict[str, float]:

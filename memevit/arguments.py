@@ -386,6 +386,13 @@ class DiagnoseArguments:
         default="shuffled_labels",
         metadata={"help": "shuffled_labels: classifiers of shuffled training labels must fall to chance."},
     )
+    retrain: bool = field(
+        default=False,
+        metadata={
+            "help": "Also repeat the whole training: three times on shuffled labels, for --control, and on a quarter "
+            "and a half of the training images, for --learning_curve."
+        },
+    )
     pool: Path | None = field(
         default=None, metadata={"help": "Folder of unlabelled images to rank by what the model would learn from them."}
     )

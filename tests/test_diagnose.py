@@ -191,6 +191,40 @@ def test_the_verdict_on_a_dataset_that_was_made_with_leaks_says_so(trained, prep
     assert "made with --allow_leaks: 0 of 18 test images" in found["summary"]
 
 
+def test_retraining_on_shuffled_labels_falls_to_chance_and_fewer_images_are_tried(
+    trained, prepared, tiny_backbone, tmp_path, monkeypatch
+):
+    from memevit.commands import retrain
+
+    monkeypatch.setattr(retrain, "N_SHUFFLES", 2)
+    monkeypatch.setattr(retrain, "SHARES", (0.5,))
+    shutil.copytree(trained, tmp_path / "model")
+    before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
+    options = ("--only", "evidence", "--learning_curve", "--retrain", "--backbone", tiny_backbone, "--num_proc", 1)
+    assert run_diagnose("--model", tmp_path / "model", "--dataset", prepared, *options) == 0
+    found = json.loads((tmp_path / "model" / "results.json").read_text())
+    control, curve = found["evidence"]["shuffled_labels_retrained"], found["learning_curve"]["retrained"]
+    assert (control["n"], control["n_shuffles"], control["is_chance"]) == (18, 2, True)
+    half, whole = curve["measurements"]
+    assert (half["n_train"], whole["n_train"], whole["value"]) == (
+        42,
+        84,
+        found["evidence"]["measurements"][0]["value"],
+    )
+    assert half["value"] > control["value"]
+    assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
+    page = (tmp_path / "model" / "report" / "index.html").read_text()
+    assert "whole network trained on shuffled labels" in page
+    assert "% with 42, " in page
+
+
+def test_retraining_a_model_without_a_record_is_refused(trained, prepared, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "model")
+    (tmp_path / "model" / "run.json").write_text('{"arguments": {"model": "m"}}')
+    assert run_diagnose("--model", tmp_path / "model", "--dataset", prepared, "--retrain") == 2
+    assert "has no record of one" in capsys.readouterr().err
+
+
 def test_a_model_that_guesses_is_not_said_to_have_learned():
     from memevit.evaluation import evidence
     from memevit.evaluation.observed import Observed

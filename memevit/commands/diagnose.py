@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from memevit import cores, files, manifest, pixels, results
 from memevit.arguments import DiagnoseArguments, from_keywords
+from memevit.commands import retrain
 from memevit.data import dataset as prepared
 from memevit.data import leaks
 from memevit.errors import UserError
@@ -150,6 +151,8 @@ def _require_all(args: DiagnoseArguments) -> None:
     for flag, folder in (("--compare", args.compare), ("--backbone", args.backbone)):
         if folder is not None and not (folder / "config.json").is_file():
             raise UserError(f"{flag} {folder} holds no model (no config.json). Name a local checkpoint folder.")
+    if args.retrain:
+        retrain.require_record(args.model, _backbone(args))
     if args.pool is not None and not args.pool.is_dir():
         raise UserError(f"--pool {args.pool} is not a folder. Name a folder of images.")
 
@@ -163,6 +166,9 @@ def _measure(examined: _Examined, content: report.Content) -> dict[str, Any]:
     sections: dict[str, Any] = {}
     if "evidence" in wanted:
         sections["evidence"] = content.evidence = _evidence(examined, before, found)
+        if args.retrain and args.control == "shuffled_labels":
+            accuracies = retrain.on_shuffled_labels(args.model, args.dataset, _backbone(args), split=judged.split)
+            content.evidence["shuffled_labels_retrained"] = evidence.retrained_control(accuracies, judged)
     if "mistakes" in wanted:
         content.found = _mistakes(examined, before, found)
         content.heat_maps = _heat_maps(examined, content.found)
@@ -181,6 +187,9 @@ def _measure(examined: _Examined, content: report.Content) -> dict[str, Any]:
         sections["learning_curve"] = content.learning_curve = learning_curve.section(
             examined.train, judged, (features["train"], features[judged.split]), of=of, seed=args.seed
         )
+        if args.retrain:
+            rows = retrain.on_fewer_images(args.model, args.dataset, _backbone(args), split=judged.split)
+            content.learning_curve["retrained"] = learning_curve.retrained(rows, examined.train, judged)
     if args.compare:
         sections["comparison"] = content.comparison = comparison.section(
             judged, _compared(examined), args.compare.resolve().name, examined.model.class_names
@@ -267,7 +276,7 @@ def _observe(
 def _backbone_features(examined: _Examined) -> dict[str, np.ndarray] | None:
     """Features [n, D] by split, of the backbone before fine-tuning; None if it is not on this machine."""
     args = examined.args
-    place = args.backbone or _recorded_backbone(args.model)
+    place = _backbone(args)
     before = None if place is None else Inspection.of_backbone(place)
     if before is None:
         return None
@@ -280,6 +289,10 @@ def _backbone_features(examined: _Examined) -> dict[str, np.ndarray] | None:
         )[1]
         for name, part in examined.parts.items()
     }
+
+
+def _backbone(args: DiagnoseArguments) -> Path | None:
+    return args.backbone or _recorded_backbone(args.model)
 
 
 def _recorded_backbone(model_dir: Path) -> Path | None:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,15 @@ def read_prep(dataset_dir: Path) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{dataset_dir / PREP_FILE} is damaged (not an object). Run data_prep.py again.")
     return content
+
+
+def write_variant(dataset_dir: Path, folder: Path, rows: Sequence[manifest.Row]) -> None:
+    """Write a dataset folder with other rows, such as other classes or fewer images; the images are linked."""
+    folder.mkdir()
+    for split in manifest.SPLITS:
+        (folder / split).symlink_to((dataset_dir / split).resolve())
+    manifest.write(folder, list(rows))
+    files.write_text(folder / PREP_FILE, json.dumps(read_prep(dataset_dir)))
 
 
 def require_prepared(dataset_dir: Path) -> None:

@@ -194,15 +194,28 @@ def shuffled_label_control(
         labels = random.permutation(train.labels[seen])
         found = file_cues.predict_by_values(train.features[seen], labels, test.features[compared], seed=seed)
         values.append(float((found == true).mean()))
+    method = f"mean of {n_shuffles} linear classifiers of this model's features; must not exceed chance"
+    return control_row(values, true, split=test.split, subject="trained on shuffled labels", method=method)
+
+
+def control_row(values: Sequence[float], true: np.ndarray, *, split: str, subject: str, method: str) -> dict[str, Any]:
+    """What trainings on shuffled labels reached on images of the classes `true` [n], and whether that is chance."""
     chance = float(np.bincount(true).max() / len(true))
     # The spread between shuffles, and that of a share measured on so many images.
-    spread = significance.Z_95 * np.sqrt(np.var(values, ddof=1) / n_shuffles + chance * (1 - chance) / len(true))
+    variance = np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0
+    spread = significance.Z_95 * np.sqrt(variance + chance * (1 - chance) / len(true))
     return {
-        "name": "accuracy", "subject": "trained on shuffled labels", "split": test.split, "n": len(true),
-        "value": float(np.mean(values)), "lowest": min(values), "highest": max(values), "n_shuffles": n_shuffles,
-        "chance": chance, "is_chance": bool(np.mean(values) <= chance + spread),
-        "method": f"mean of {n_shuffles} linear classifiers of this model's features; must not exceed chance",
+        "name": "accuracy", "subject": subject, "split": split, "n": len(true), "value": float(np.mean(values)),
+        "lowest": min(values), "highest": max(values), "n_shuffles": len(values), "chance": chance,
+        "is_chance": bool(np.mean(values) <= chance + spread), "method": method,
     }  # fmt: skip
+
+
+def retrained_control(values: Sequence[float], test: Observed) -> dict[str, Any]:
+    """The same of the accuracies `values` of whole trainings."""
+    method = f"mean of {len(values)} repetitions of the whole training; must not exceed chance"
+    subject = "whole network trained on shuffled labels"
+    return control_row(values, test.labels, split=test.split, subject=subject, method=method)
 
 
 def verdict(

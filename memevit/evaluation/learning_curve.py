@@ -63,6 +63,24 @@ def section(
     }
 
 
+def retrained(rows: list[dict[str, Any]], train: Observed, test: Observed) -> dict[str, Any]:
+    """Accuracy of the whole network by number of training images, as rows and as a sentence.
+
+    Args:
+        rows: `n_train` and `value` of trainings on parts of the images.
+        train: all training images, with which `test` was predicted.
+        test: held-out images.
+    """
+    whole = {"n_train": len(train), "value": float(test.is_correct.mean())}
+    measurements = [
+        {"name": "accuracy", "subject": f"whole network, {row['n_train']} training images", "split": test.split,
+         "n": len(test), **row}
+        for row in [*rows, whole]
+    ]  # fmt: skip
+    steps = ", ".join(f"{100 * row['value']:.1f} % with {row['n_train']:,}" for row in measurements)
+    return {"measurements": measurements, "summary": f"The whole network, one training each: {steps} images."}
+
+
 def summary(rows: list[dict[str, Any]], gain: float) -> str:
     """What doubling the training images brought, and what to expect of the next doubling."""
     half, whole = rows[3], rows[-1]

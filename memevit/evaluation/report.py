@@ -388,7 +388,7 @@ def _learning_chart(found: Mapping[str, Any] | None) -> str:
         return ""
     rows = found["measurements"]
     lowest = min(row["ci_low"] for row in rows)
-    floor = max(0.0, np.floor(lowest * 10) / 10)
+    floor = min(0.9, np.floor(lowest * 10) / 10)
     chart = Chart("Accuracy against training images", "training images", "accuracy",
                   x_range=(0.0, float(rows[-1]["n_train"])), y_range=(float(floor), 1.0))  # fmt: skip
     chart.band([(row["n_train"], row["ci_low"]) for row in rows], [(row["n_train"], row["ci_high"]) for row in rows])
