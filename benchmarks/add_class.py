@@ -32,9 +32,10 @@ from memevit import cli, results
 from memevit.evaluation import calibration, growth, rejection
 from memevit.evaluation.growth import Answers
 from memevit.evaluation.significance import wilson_interval
-from memevit.model import heads
+from memevit.model import extend
 from memevit.model import open_set as fitting
-from memevit.model.heads import Head, Labelled
+from memevit.model.extend import Observed
+from memevit.model.heads import Head
 from memevit.portable.features import FINAL
 from memevit.portable.open_set import OpenSet
 
@@ -111,7 +112,6 @@ class Model:
     `logits` [n, C] are divided by the temperature, `scores` [n] and `accepted` [n] tell what is known.
     """
 
-    method: str
     known: OpenSet
     logits: np.ndarray
     scores: np.ndarray
@@ -216,15 +216,13 @@ def _model(case: Case, head: Head, rows: Mapping[str, np.ndarray], class_names: 
     ]
     known = fitting.fit(*seen, class_names=class_names)
     scores = known.known_scores(logits, case.features)
-    return Model(head.method, known, logits, scores, scores >= known.thresholds()[logits.argmax(axis=1)])
+    return Model(known, logits, scores, scores >= known.thresholds()[logits.argmax(axis=1)])
 
 
-def _labelled(features: np.ndarray, case: Case, rows: Mapping[str, np.ndarray]) -> list[Labelled]:
-    """Training and validation images at `rows`."""
-    return [
-        Labelled(features[rows[split]].astype(np.float64), case.labels[rows[split]])
-        for split in ("train", "validation")
-    ]
+def _fitted(features: np.ndarray, case: Case, rows: Mapping[str, np.ndarray]) -> Head:
+    """The head that add_class.py fits to [n, D] features of all classes."""
+    observed = [Observed({FINAL: features[rows[split]]}, case.labels[rows[split]]) for split in ("train", "validation")]
+    return extend.fitted_head(*observed, n_classes=len(case.class_names))
 
 
 # Other ways; each gives a head from the images at some rows
@@ -259,7 +257,8 @@ def _naive(case: Case, rows: Mapping[str, np.ndarray]) -> Head:
 def _nearest_mean(case: Case, rows: Mapping[str, np.ndarray]) -> Head:
     """The class whose mean feature is nearest."""
     train = rows["train"]
-    means = heads.class_means(case.features[FINAL][train], case.labels[train], n_classes=len(case.class_names))
+    labels, features = case.labels[train], case.features[FINAL][train].astype(np.float64)
+    means = np.stack([features[labels == label].mean(axis=0) for label in range(len(case.class_names))])
     return Head(means, -0.5 * (means**2).sum(axis=1), NEAREST_MEAN)
 
 
@@ -284,14 +283,13 @@ def _added(
             logger.info("%s has not %d images", case.class_names[-1], n)
             continue
         start = time.process_time()
-        data = _labelled(case.features[FINAL], case, rows)
-        candidates = heads.candidates(*data, n_classes=len(case.class_names))
-        after = _model(case, heads.best(candidates, data[1])[0], rows, case.class_names)
+        head = _fitted(case.features[FINAL], case, rows)
+        after = _model(case, head, rows, case.class_names)
         n_seen = sum(map(len, rows.values())) - len(case.old()["train"])
         seconds = time.process_time() - start + forward_s * n_seen
         test = rows["test"]
         found = {
-            "new_class": case.class_names[-1], "n": n, "seed": case.seed, "head": after.method,
+            "new_class": case.class_names[-1], "n": n, "seed": case.seed,
             "n_new": {split: int((case.labels[own] == case.new).sum()) for split, own in rows.items()},
             **_compared(case, before, after, test),
             "accuracy": {OURS: _accuracy(case, after.logits, test)},
@@ -300,10 +298,8 @@ def _added(
         }  # fmt: skip
         for name, fit in OTHERS.items():
             found["accuracy"][name] = _accuracy(case, fit(case, rows).logits(case.features[FINAL]), test)
-        joint_head = candidates[0]  # On features of a backbone that was not trained it is the same.
-        if args.fine_tune:
-            data = _labelled(case.frozen, case, rows)
-            joint_head = heads.METHODS["logistic"](*data, len(case.class_names))[0]
+        # On features of a backbone that was not trained it is the same head.
+        joint_head = _fitted(case.frozen, case, rows) if args.fine_tune else head
         found["accuracy"][JOINT_HEAD] = _accuracy(case, joint_head.logits(case.frozen), test)
         if args.fine_tune and n == 0:
             joint = game_models.fine_tuned(

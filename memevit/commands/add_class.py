@@ -298,7 +298,7 @@ def _head(old: _Old, change: _Change, seen: Mapping[str, Observed], statistics: 
     if change.added and statistics:
         return extend.head_from_statistics(statistics, seen["validation"])
     if change.added:
-        return extend.fitted_head(seen["train"], seen["validation"], n_classes=len(change.class_names))[0]
+        return extend.fitted_head(seen["train"], seen["validation"], n_classes=len(change.class_names))
     head, rows = extend.head_of(old.model), [row for row, label in enumerate(change.label_of) if label >= 0]
     return Head(head.weight[rows], head.bias[rows], head.method)
 

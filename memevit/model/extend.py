@@ -58,8 +58,8 @@ def training_features(known: OpenSet) -> Observed | None:
     return Observed(own, known.arrays["bank.label"][rows].astype(np.int64))
 
 
-def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> tuple[Head, float]:
-    """The best head on the features that the old head saw, and its balanced accuracy on validation.
+def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> Head:
+    """A head for all classes on the features that the old head saw.
 
     Raises:
         UserError: a class has no training or no validation image.
@@ -68,7 +68,7 @@ def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> tup
     for own, name in zip(final, ("training", "validation"), strict=True):
         if missing := n_classes - len(np.unique(own.labels)):
             raise UserError(f"{missing} of {n_classes} classes have no {name} images. Add images of them.")
-    return heads.best(heads.candidates(*final, n_classes=n_classes), final[1])
+    return heads.logistic(*final, n_classes=n_classes)
 
 
 def head_from_statistics(statistics: Statistics, validation: Observed) -> Head:
