@@ -119,6 +119,19 @@ def export(model: PreTrainedModel, path: Path, *, image_size: tuple[int, int], k
             ) from error
         finally:
             graph.close()
+    _remove_notes(path)
+
+
+def _remove_notes(path: Path) -> None:
+    """Remove what the exporter notes about each node: the names of its source files, with local folders."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.save(model, path)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ def check(kind, tmp_path):
     assert onnx_export.require_equal(expected, found)["same_labels"] == 1
     assert model.config._attn_implementation == attention
     assert {file.name for file in tmp_path.glob("*onnx*")} == {"model.onnx"}
+    assert b".py" not in (tmp_path / "model.onnx").read_bytes()  # The exporter notes its source files, with folders.
 
 
 def test_the_graph_gives_the_known_score_of_the_other_tools(tmp_path):
