@@ -4,7 +4,8 @@
     python app.py --model model/ --port 8000 --open_browser
     python app.py --model model/ --static
 
-The page is for this machine only unless --host says otherwise. It stores no uploads and makes no outgoing connections.
+The page is for this machine only unless --host says otherwise. It stores no uploads and makes no outgoing connections;
+a zip of sorted images, if you ask for one, is deleted after ten minutes.
 Needs Gradio: pip install -r requirements-app.txt. With --static the browser runs the model, and Gradio is not needed;
 that needs pip install -r requirements-web.txt.
 """

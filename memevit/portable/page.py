@@ -244,7 +244,7 @@ def build(
         )  # fmt: skip
         gradio.HTML('<p id="too-large" role="status"></p>', padding=False)
         is_zip_wanted = gradio.Checkbox(
-            label="Also make a zip of them, sorted into folders",
+            label="Also make a zip of the images, sorted into folders",
             info=f"It can be downloaded for {UPLOADS_LIVE_S // 60} minutes, then it is deleted.",
             visible=write_zip is not None,
         )
