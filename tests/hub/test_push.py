@@ -81,7 +81,8 @@ def test_a_flipped_byte_on_the_way_back_is_noticed_and_the_version_gets_no_name(
     server.fail("storage", *[Fault(flip=True)] * 2)
     outcome = client.push("--model", model_dir, "--repo_id", REPO_ID)
     assert outcome.code == 2
-    assert "other bytes came back in confusion_matrix.png, learning_curves.png" in outcome.error
+    # Large files come in parallel: which two are hit is chance.
+    assert re.search(r"other bytes came back in [\w.]+, [\w.]+\. The version", outcome.error)
     assert pushed(server).tags == {}
 
 
