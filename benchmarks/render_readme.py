@@ -9,6 +9,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,55 @@ def open_set_table() -> str:
     return "\n".join(lines).replace(", 1 seeds", ", 1 seed")
 
 
+def _add_class_rows(cells: Callable[[dict[str, Any]], list[str]]) -> list[str]:
+    """A line for each backbone and number of new images in add_class.json."""
+    found = json.loads((RESULTS / "add_class.json").read_text(encoding="utf-8"))
+    return [
+        f"| {' | '.join([f'{name}, {len(entry["seeds"])} seeds', str(own['n'] or 'all'), *cells(own)])} |"
+        for name, entry in found.items()
+        for own in entry["by_size"]
+        if own["n_rows"]
+    ]
+
+
+def add_class_table() -> str:
+    """Accuracy of old and new classes, and the harmonic mean of other ways."""
+    ways = ("nearest class mean", "raw imprinting", "new class alone", "joint head", "joint fine-tuning")
+
+    def cells(own: dict[str, Any]) -> list[str]:
+        ours, others = own["accuracy"]["ours"], [own["accuracy"].get(way) for way in ways]
+        shown = [own["old_before"], ours["old"], ours["new"], ours["harmonic_mean"]]
+        return [f"{value:.3f}" for value in shown] + [
+            "" if one is None else f"{one['harmonic_mean']:.3f}" for one in others
+        ]
+
+    heads = ["model", "new images", "old classes before", "after", "new class", "harmonic mean", *ways]
+    return "\n".join([f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *_add_class_rows(cells)])
+
+
+def add_class_goals() -> str:
+    """How far each goal is reached: the mean, and in which share of the cases."""
+
+    def cells(own: dict[str, Any]) -> list[str]:
+        reached = [own[name] for name in ("old_lost", "new_behind", "harmonic_mean_behind")]
+        time, auroc, rejection = own["time_share"], own["auroc"], own["false_rejection"]
+        return [
+            *(f"{100 * one['mean']:+.1f} ({one['goal_met']:.0%})" for one in reached),
+            f"{100 * time['mean']:.1f} % ({time['goal_met']:.0%})",
+            f"{100 * rejection['all classes']['rate']:.1f} % ({rejection['all classes']['compatible']:.0%})",
+            f"{100 * rejection['new class']['rate']:.1f} % ({rejection['new class']['compatible']:.0%})",
+            "{before:.0%} to {after:.0%}".format(**own["new_called_unknown"]),
+            *("{before:.3f} to {after:.3f}".format(**auroc[kind]) if kind in auroc else "" for kind in ("near", "far")),
+        ]
+
+    heads = [
+        *("model", "new images", "old classes lose (at most 2 points)", "new class behind joint (3)"),
+        *("harmonic mean behind joint (2)", "time of joint fine-tuning (2 %)", "old and new images called unknown"),
+        *("of the new class", "new class called unknown, before and after", "AUROC, other games", "AUROC, no game"),
+    ]
+    return "\n".join([f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *_add_class_rows(cells)])
+
+
 PAGES = {
     "README.md": {"demo": demo_table},
     "docs/choices.md": {
@@ -284,6 +334,8 @@ PAGES = {
         "reference": reference_table,
         "recipe": recipe_table,
         "verdict": recipe_verdict,
+        "add class": add_class_table,
+        "add class goals": add_class_goals,
     },
     "docs/speed.md": {
         "speed": speed_table,
