@@ -282,7 +282,7 @@ def _add_class_rows(cells: Callable[[dict[str, Any]], list[str]]) -> list[str]:
     """A line for each backbone and number of new images in add_class.json."""
     found = json.loads((RESULTS / "add_class.json").read_text(encoding="utf-8"))
     return [
-        f"| {' | '.join([f'{name}, {len(entry["seeds"])} seeds', str(own['n'] or 'all'), *cells(own)])} |"
+        f"| {' | '.join([name, str(own['n'] or 'all'), str(own['n_rows']), *cells(own)])} |"
         for name, entry in found.items()
         for own in entry["by_size"]
         if own["n_rows"]
@@ -296,11 +296,10 @@ def add_class_table() -> str:
     def cells(own: dict[str, Any]) -> list[str]:
         ours, others = own["accuracy"]["ours"], [own["accuracy"].get(way) for way in ways]
         shown = [own["old_before"], ours["old"], ours["new"], ours["harmonic_mean"]]
-        return [f"{value:.3f}" for value in shown] + [
-            "" if one is None else f"{one['harmonic_mean']:.3f}" for one in others
-        ]
+        values = [*shown, *(None if one is None else one["harmonic_mean"] for one in others)]
+        return ["" if value is None else f"{value:.3f}" for value in values]
 
-    heads = ["model", "new images", "old classes before", "after", "new class", "harmonic mean", *ways]
+    heads = ["model", "new images", "cases", "old classes before", "after", "new class", "harmonic mean", *ways]
     return "\n".join([f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *_add_class_rows(cells)])
 
 
@@ -320,7 +319,7 @@ def add_class_goals() -> str:
         ]
 
     heads = [
-        *("model", "new images", "old classes lose (at most 2 points)", "new class behind joint (3)"),
+        *("model", "new images", "cases", "old classes lose (at most 2 points)", "new class behind joint (3)"),
         *("harmonic mean behind joint (2)", "time of joint fine-tuning (2 %)", "old and new images called unknown"),
         *("of the new class", "new class called unknown, before and after", "AUROC, other games", "AUROC, no game"),
     ]
