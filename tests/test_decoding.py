@@ -13,6 +13,7 @@ from memevit import decoding
 from memevit.model.geometry import Geometry
 from tests.conftest import draw_picture
 
+pytestmark = pytest.mark.usefixtures("decoder_processes")
 SQUARE = Geometry(resample=Image.Resampling.BILINEAR, size=(16, 16))
 
 

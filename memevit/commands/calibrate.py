@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import PreTrainedModel, TrainingArguments
 
 from memevit import pixels, results
@@ -304,12 +305,17 @@ def _features_of(paths: Sequence[Path], model: PreTrainedModel, image_processor:
     return Seen(np.concatenate([part.logits for part in parts]), features, np.zeros(len(paths), dtype=np.int64))
 
 
+def drawn_images() -> list[Image.Image]:
+    """Images of no game, the same in every call."""
+    rng = random.Random(0)
+    return [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
+
+
 def _unknown(
     classifier: Classifier, sources: Mapping[str, Sequence[Path]], *, batch_size: int
 ) -> tuple[list[Unknown], np.ndarray]:
     """Drawn images, and those of each source, as the classifier sees them; and the logits [n, C] of the drawn ones."""
-    rng = random.Random(0)
-    drawn = [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
+    drawn = drawn_images()
     found = [_scored(DRAWN, classifier.classify_images(drawn))]
     for name, paths in sources.items():
         answers = classifier.classify(paths, batch_size=batch_size)

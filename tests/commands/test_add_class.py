@@ -100,6 +100,7 @@ def test_statistics_and_bank_know_the_new_class(grown):
     assert np.bincount(extend.training_features(known).labels).tolist() == [28, 28, 28, 28]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_old_model_and_dataset_are_not_changed(tmp_path, trained, prepared, amber):
     before = snapshot(trained), snapshot(prepared)
     assert run_add_class("--model", trained, "--dataset", prepared, "--images", amber, "--class_name", "amber",
@@ -107,6 +108,7 @@ def test_old_model_and_dataset_are_not_changed(tmp_path, trained, prepared, ambe
     assert (snapshot(trained), snapshot(prepared)) == before
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_model_can_grow_five_times_in_a_row(tmp_path, trained, prepared):
     model, data = trained, prepared
     for number, (name, colour) in enumerate([*NEW_COLOURS.items(), ("grey", (128, 128, 128))]):
@@ -119,6 +121,7 @@ def test_a_model_can_grow_five_times_in_a_row(tmp_path, trained, prepared):
     assert results.read(model)["growth"]["old"]["n"] == 18 + 4 * 2
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_folder_of_class_folders_adds_all_of_them(tmp_path, trained, prepared):
     for name in ("amber", "violet"):
         draw_class(tmp_path / "more" / name, colour=NEW_COLOURS[name], n=12, first_seed=len(name) * 9000)
@@ -127,6 +130,7 @@ def test_a_folder_of_class_folders_adds_all_of_them(tmp_path, trained, prepared)
     assert names_of(tmp_path / "m")[-2:] == ["amber", "violet"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_class_is_removed_and_another_renamed_without_touching_what_the_others_get(tmp_path, trained, prepared):
     first, second, third = names_of(trained)
     assert run_add_class("--model", trained, "--dataset", prepared, "--remove_class", first, "--rename_class", second,
@@ -136,6 +140,7 @@ def test_a_class_is_removed_and_another_renamed_without_touching_what_the_others
     assert set(OpenSet.load(tmp_path / "m").settings["n_calibration"]) == {"zinc", third}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_refining_trains_the_whole_network_further(tmp_path, trained, prepared, amber, monkeypatch):
     monkeypatch.setattr("memevit.commands.add_class.REFINE_EPOCHS", 1)
     output = tmp_path / "m"
@@ -147,6 +152,7 @@ def test_refining_trains_the_whole_network_further(tmp_path, trained, prepared, 
     assert list(tmp_path.glob(".*")) == []
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("option", ["--no_auto_refine", "--refine"])
 def test_a_model_that_holds_no_features_of_single_images_gets_none(
     tmp_path, trained, prepared, amber, monkeypatch, option

@@ -25,6 +25,7 @@ Image.register_open("HOSTILE", Hostile, lambda start: start[:5] in (b"CRASH", b"
 """
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_files_that_crash_or_hang_their_decoder_are_rejected_rows_and_the_rest_is_prepared(tmp_path, monkeypatch):
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "sitecustomize.py").write_text(HOSTILE_PLUGIN)

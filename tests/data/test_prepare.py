@@ -46,6 +46,7 @@ def test_a_dataset_has_every_class_in_every_split_at_the_asked_shares(prepared):
     }
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_the_same_source_gives_the_same_bytes_whatever_the_order_of_its_files(tmp_path, prepared):
     source = prepared.parent / "source"
     shuffled = tmp_path / "elsewhere"

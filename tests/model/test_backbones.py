@@ -20,6 +20,7 @@ from memevit.model.processor import pixel_values
 from tests.conftest import run_finetune
 from tests.model import tiny
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 FEW_STEPS = ("--max_steps", 2, "--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", 2)
 QUIET = ("--use_cpu", "--disable_tqdm", True)
 CLASSES = ["coral", "moss", "slate"]

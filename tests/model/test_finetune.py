@@ -171,6 +171,7 @@ def test_the_run_is_on_record_without_a_path_of_this_machine(trained, prepared):
         assert str(prepared.parent) not in (trained / name).read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_best_checkpoint_is_what_is_saved(tmp_path, prepared, tiny_backbone, monkeypatch):
     """The highest loss is called the best here, so that it is not the last one."""
     from memevit.model import folder
@@ -224,6 +225,7 @@ def test_the_checkpoint_is_in_single_precision(trained):
     assert {tensor.dtype for tensor in load_file(trained / "model.safetensors").values()} == {torch.float32}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_from_scratch_starts_from_random_weights(tmp_path, prepared, tiny_backbone):
     argv = ("--dataset", prepared, "--model_name_or_path", tiny_backbone, "--use_cpu", "--disable_tqdm", True)
     steps = (
@@ -248,6 +250,7 @@ def test_from_scratch_starts_from_random_weights(tmp_path, prepared, tiny_backbo
     assert results.read(tmp_path / "scratch")["training"]["from_scratch"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_shipped_backbone_tells_unseen_pictures_apart_without_being_trained(tmp_path, prepared):
     argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--use_cpu", "--freeze", "backbone")
     assert run_finetune(*argv, "--model_name_or_path", SHIPPED_BACKBONE) == 0

@@ -108,6 +108,7 @@ def test_copies_to_the_device_are_in_a_stream_of_their_own(pictures, shown, tiny
     assert not {event.device_resource_id for event in copies} & {event.device_resource_id for event in products}
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("wanted", [precision.BF16, pytest.param(precision.FP16, marks=on_cuda)])
 def test_a_model_trained_in_half_precision_answers_the_same_on_every_device(prepared, tiny_backbone, tmp_path, wanted):
     model_dir = tmp_path / "model"

@@ -19,6 +19,7 @@ from memevit.model import precision, preflight, recipe, runs, timing
 from memevit.model.preflight import Plan
 from tests.conftest import run_finetune
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 COUNTS = {"train": 84, "validation": 20, "test": 10}
 PLAN = Plan("fp32", 16, 1, -1, step_s=2.0, image_s=0.1)
 

@@ -101,6 +101,7 @@ def test_mean_and_spread_are_those_of_the_values(cross_validated):
     assert ("fine-tuned model", "out_of_fold") not in by_model
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_events_of_every_training_are_kept(command, tmp_path, monkeypatch):
     attempt = runs._attempt
 

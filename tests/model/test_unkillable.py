@@ -21,6 +21,7 @@ from memevit.model.trainer import ImageTrainer
 from tests.conftest import run_finetune
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("no_figures")
 N_STEPS = 12  # 84 training images, 16 at a time, 2 epochs.
 
 

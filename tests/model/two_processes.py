@@ -1,0 +1,36 @@
+"""Scripts that run one after the other in each process of `accelerate launch`, which imports torch once for all.
+
+    accelerate launch --multi_gpu --num_processes 2 tests/model/two_processes.py JOBS.json
+
+JOBS.json is a list of jobs: `argv` of a script, `environment` variables of its own, and the `log` that gets its stderr.
+"""
+
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+
+def main(jobs):
+    import transformers.trainer  # noqa: F401
+
+    import finetune_vit  # noqa: F401
+
+    for job in jobs:
+        if not (child := os.fork()):
+            log = os.open(f"{job['log']}-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT)
+            os.dup2(log, sys.stderr.fileno())
+            os.environ.update(job["environment"])
+            sys.argv = job["argv"]
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            return 0
+        if status := os.waitpid(child, 0)[1]:
+            return os.waitstatus_to_exitcode(status)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(Path(sys.argv[1]).read_text())))
