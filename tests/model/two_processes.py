@@ -5,6 +5,7 @@
 JOBS.json is a list of jobs: `argv` of a script, `environment` variables of its own, and the `log` that gets its stderr.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -15,10 +16,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 def main(jobs):
-    import transformers.trainer  # noqa: F401
+    import datasets  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import sklearn.linear_model  # noqa: F401
 
-    import finetune_vit  # noqa: F401
+    from memevit.commands import finetune  # noqa: F401
 
+    gc.freeze()
     for job in jobs:
         if not (child := os.fork()):
             log = os.open(f"{job['log']}-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT)
