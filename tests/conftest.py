@@ -90,7 +90,7 @@ def _is_loopback(host):
         return host == "localhost"
 
 
-def draw_picture(seed, *, colour=(128, 128, 128), size=(96, 72)):
+def draw_image(seed, *, colour=(128, 128, 128), size=(96, 72)):
     """An image that no other seed gives: shapes on tinted noise."""
     random = np.random.default_rng(seed)
     noise = random.integers(-40, 41, (size[1] // 4 + 1, size[0] // 4 + 1, 3))
@@ -112,7 +112,7 @@ def write_classes(root, *, n=12, class_names=("coral", "moss", "slate"), suffix=
         (root / name).mkdir(parents=True, exist_ok=True)
         for index in range(n):
             seed = first_seed + 1000 * number + index
-            image = draw_picture(seed, colour=list(COLOURS.values())[number % len(COLOURS)])
+            image = draw_image(seed, colour=list(COLOURS.values())[number % len(COLOURS)])
             image.save(root / name / f"{name}_{index:03}.{suffix}")
     return root
 

@@ -11,7 +11,7 @@ from memevit.data import dataset
 from memevit.evaluation import predictions
 from memevit.model import extend
 from memevit.portable.open_set import OpenSet
-from tests.conftest import COLOURS, draw_picture, run_finetune, run_script
+from tests.conftest import COLOURS, draw_image, run_finetune, run_script
 
 NEW_COLOURS = {"amber": (230, 170, 30), "violet": (150, 60, 200), "teal": (20, 150, 150), "rose": (240, 150, 190)}
 
@@ -19,7 +19,7 @@ NEW_COLOURS = {"amber": (230, 170, 30), "violet": (150, 60, 200), "teal": (20, 1
 def draw_class(folder, *, colour, n=40, first_seed=50_000):
     folder.mkdir(parents=True)
     for seed in range(n):
-        draw_picture(first_seed + seed, colour=colour).save(folder / f"{seed}.png")
+        draw_image(first_seed + seed, colour=colour).save(folder / f"{seed}.png")
     return folder
 
 

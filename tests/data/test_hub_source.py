@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from memevit import manifest
-from tests.conftest import COLOURS, draw_picture
+from tests.conftest import COLOURS, draw_image
 from tests.hub.conftest import Client
 from tests.hub.hub_server import Fault, HubServer
 
@@ -23,7 +23,7 @@ GATED = Fault(status=403, headers={"X-Error-Code": "GatedRepo", "X-Error-Message
 
 def png(seed, label):
     content = io.BytesIO()
-    draw_picture(seed, colour=list(COLOURS.values())[label % 3]).save(content, "PNG")
+    draw_image(seed, colour=list(COLOURS.values())[label % 3]).save(content, "PNG")
     return content.getvalue()
 
 
@@ -115,7 +115,7 @@ def test_splits_labels_and_columns_are_those_of_the_dataset_and_leaks_are_report
     first = next(row for row in rows if row.source == "train/cat/train-00000000.png")
     assert first.extra["author"] == "=author 0"
     stored = Image.open(tmp_path / "data" / first.file)
-    assert stored.tobytes() == draw_picture(0, colour=COLOURS["coral"]).tobytes()
+    assert stored.tobytes() == draw_image(0, colour=COLOURS["coral"]).tobytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "hf"]
 
 

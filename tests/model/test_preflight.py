@@ -222,10 +222,10 @@ def test_a_batch_that_does_not_even_load_is_divided_before_the_run(model):
 
 
 def test_processes_look_for_parameters_without_a_gradient_only_where_there_are_some(model):
-    picture = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
-    assert not timing.has_idle(model, picture, "fp32")
+    image = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
+    assert not timing.has_idle(model, image, "fp32")
     model.register_parameter("idle", torch.nn.Parameter(torch.ones(1)))
-    assert timing.has_idle(model, picture, "fp32")
+    assert timing.has_idle(model, image, "fp32")
     assert all(parameter.grad is None for parameter in model.parameters())
     for plan, given, expected in ((PLAN, None, None), (replace(PLAN, has_idle=False), None, False),
                                   (replace(PLAN, has_idle=False), True, True)):  # fmt: skip

@@ -90,7 +90,7 @@ def test_two_processes_train_the_same_model_within_noise(both):
     assert abs(accuracies[0] - accuracies[1]) <= 2 / 36
 
 
-def test_each_picture_is_counted_once_and_in_order(both, prepared):
+def test_each_image_is_counted_once_and_in_order(both, prepared):
     _, two, _ = both
     data = prepared_dataset.load(prepared)
     expected = data["validation"]["file"][:] + data["test"]["file"][:]
