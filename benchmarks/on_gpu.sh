@@ -6,8 +6,9 @@
 #     TOY=1 RESULTS_DIR=/tmp/found bash benchmarks/on_gpu.sh   the same steps in miniature, on any device
 #
 # Needs bash, coreutils (`timeout`), a C compiler (with which torch.compile builds what starts its kernels), and a Python
-# with its headers, requirements.txt and pytest, whose torch is built for CUDA. Needs no network, and about 10 GB for
-# drawn images and caches in WORK, by default a temporary folder that is removed at the end.
+# with its headers, requirements.txt and pytest, whose torch is built for CUDA. Needs no network, about 10 GB for drawn
+# images and caches in WORK, by default a temporary folder that is removed at the end, and 3 GB in /dev/shm, through
+# which the 16 loader workers of the plain Trainer pass their batches (containers often have 64 MB: --shm-size).
 #
 # One GPU works, the first one unless CUDA_VISIBLE_DEVICES names another: of several, the Trainer would use all.
 #
@@ -15,6 +16,7 @@
 # that would begin later is left out. The summary comes in any case, and the exit code is 1 if a step did not succeed.
 
 set -u
+SECONDS=0
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 PYTHON=${PYTHON:-python3}
 RESULTS_DIR=${RESULTS_DIR:-benchmarks/results}
@@ -54,13 +56,12 @@ else
     profile=(--n_images 2048 --batch_size 128 --n_steps 20 --bf16)
 fi
 
-begun_s=$SECONDS
 summary=()
 failed=0
 
 # step NAME LIMIT_S COMMAND...: run it for at most LIMIT_S seconds, and note how it ended.
 step() {
-    local name=$1 limit_s=$((slower * $2)) start_s=$SECONDS left_s=$((LIMIT_S - (SECONDS - begun_s))) code ended
+    local name=$1 limit_s=$((slower * $2)) start_s=$SECONDS left_s=$((LIMIT_S - SECONDS)) code ended
     shift 2
     [ "$limit_s" -gt "$left_s" ] && limit_s=$left_s
     if [ "$limit_s" -le 0 ]; then
