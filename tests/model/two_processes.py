@@ -10,6 +10,7 @@ import json
 import os
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -25,16 +26,26 @@ def main(jobs):
     gc.freeze()
     for job in jobs:
         if not (child := os.fork()):
-            log = os.open(f"{job['log']}-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT)
-            os.dup2(log, sys.stderr.fileno())
-            os.environ.update(job["environment"])
-            sys.argv = job["argv"]
-            runpy.run_path(sys.argv[0], run_name="__main__")
-            return 0
-        if status := os.waitpid(child, 0)[1]:
-            return os.waitstatus_to_exitcode(status)
+            os._exit(run(job))  # An end in good order takes torch seconds.
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            return code
+    return 0
+
+
+def run(job):
+    log = os.open(f"{job['log']}-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, sys.stderr.fileno())
+    os.environ.update(job["environment"])
+    sys.argv = job["argv"]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(Path(sys.argv[1]).read_text())))
+    os._exit(main(json.loads(Path(sys.argv[1]).read_text())))
