@@ -18,6 +18,7 @@ from memevit.evaluation import predictions
 from memevit.model.classifier import Classifier
 from tests.conftest import run_finetune
 
+pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="macOS forks no process that has imported torch")
 ROOT = Path(__file__).parents[2]
 # --multi_gpu stands for "several processes on this machine"; without it accelerate starts one on a processor.
 PROCESSES = ("--num_processes", 2, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
