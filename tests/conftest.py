@@ -45,7 +45,7 @@ def nothing_is_done_twice():
         if "torch" in sys.modules:  # Else nothing is trained.
             from memevit.commands import calibrate
 
-            patch.setattr(calibrate, "drawn_images", functools.cache(calibrate.drawn_images))
+            patch.setattr(calibrate, "_drawn", functools.cache(calibrate._drawn))
         yield
 
 

@@ -305,8 +305,7 @@ def _features_of(paths: Sequence[Path], model: PreTrainedModel, image_processor:
     return Seen(np.concatenate([part.logits for part in parts]), features, np.zeros(len(paths), dtype=np.int64))
 
 
-def drawn_images() -> list[Image.Image]:
-    """Images of no game, the same in every call."""
+def _drawn() -> list[Image.Image]:
     rng = random.Random(0)
     return [unrelated.unrelated(rng, _DRAWN_SIZE) for _ in range(N_DRAWN)]
 
@@ -315,7 +314,7 @@ def _unknown(
     classifier: Classifier, sources: Mapping[str, Sequence[Path]], *, batch_size: int
 ) -> tuple[list[Unknown], np.ndarray]:
     """Drawn images, and those of each source, as the classifier sees them; and the logits [n, C] of the drawn ones."""
-    drawn = drawn_images()
+    drawn = _drawn()
     found = [_scored(DRAWN, classifier.classify_images(drawn))]
     for name, paths in sources.items():
         answers = classifier.classify(paths, batch_size=batch_size)
