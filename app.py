@@ -4,7 +4,8 @@
     python app.py --model model/ --port 8000 --open_browser
     python app.py --model model/ --static
 
-The page is for this machine only unless --host says otherwise. It stores no uploads and makes no outgoing connections.
+The page is for this machine only unless --host says otherwise. It stores no uploads and makes no outgoing connections;
+a zip of sorted images, if you ask for one, is deleted after ten minutes.
 Needs Gradio: pip install -r requirements-app.txt. With --static the browser runs the model, and Gradio is not needed;
 that needs pip install -r requirements-web.txt.
 """
@@ -16,7 +17,7 @@ import tempfile
 import webbrowser
 from pathlib import Path
 
-from memevit import cli, escape, pixels, results
+from memevit import cli, escape, results
 from memevit.arguments import AppArguments
 from memevit.data.sample import examples
 from memevit.errors import UserError
@@ -34,28 +35,18 @@ def main(args: AppArguments) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError("The page needs Gradio, which is not installed. Run: pip install -r requirements-app.txt")
 
-    from memevit.model.classifier import Classifier  # Takes seconds to import.
+    from memevit.commands import app_answers  # Takes seconds to import.
+    from memevit.model.classifier import Classifier
 
     classifier = Classifier.load(args.model, answers_unknown=args.unknown)
     words = _words(args.model, classifier.class_names)
-
-    def classify(path: Path) -> tuple[page.Answer, page.Image.Image | None]:
-        try:
-            image = pixels.load_image(path)
-        except pixels.UnreadableImageError as error:
-            return str(error), None
-        (found,) = classifier.classify_images([image])
-        by_class = dict(zip(classifier.class_names, found.probabilities.tolist(), strict=True))
-        if found.accepted is False:
-            return page.Unknown(classifier.open_set.settings["reject_label"], found.reason, by_class), image
-        return by_class, image
-
     with tempfile.TemporaryDirectory(prefix="examples-") as folder:
         served = page.served(
-            classify,
+            app_answers.by(classifier),
             title=words.title,
             about=escape.markdown_text(words.sentence),
             examples=examples.draw_examples(Path(folder)) if examples.fits(classifier.class_names) else (),
+            write_zip=app_answers.zip_writer(classifier),
             max_file_bytes=args.max_file_mb * 1_000_000,
             server_name=args.host,
             server_port=_free_port(args.host, args.port),

@@ -3,6 +3,7 @@
     python push_to_hub.py --model model/ --repo_id USER/NAME --dry_run
     python push_to_hub.py --model model/ --repo_id USER/NAME --dataset prepared/
     python push_to_hub.py --model model/ --repo_id USER/NAME --public --space
+    python push_to_hub.py --model model/ --repo_id USER/NAME --dataset prepared/ --onnx --space static
     python push_to_hub.py --model model/ --html images.html
 
 The page is assembled, loaded and compared with the model before anything is sent, then fetched from the Hub and
@@ -10,7 +11,8 @@ compared again. Private unless --public, which opens the page last. The token is
 Running the command again with nothing changed changes nothing.
 
 --html needs neither token nor Hub: it writes one file that classifies images in any browser, offline, and sorts them
-into a zip. Needs pip install -r requirements-web.txt.
+into a zip. --onnx adds the model for JavaScript. --html, --onnx and --space static need
+pip install -r requirements-web.txt.
 """
 
 import logging

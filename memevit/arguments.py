@@ -523,7 +523,13 @@ class PushArguments:
         metadata={"help": "Publish nothing; write the model as one HTML file that works in any browser, offline."},
     )
     web_runtime: Path | None = field(
-        default=None, metadata={"help": "Folder of the npm package onnxruntime-web for --html; fetched when missing."}
+        default=None,
+        metadata={
+            "help": "Folder of the npm package onnxruntime-web, for --html and --space static; fetched when missing."
+        },
+    )
+    onnx: bool = field(
+        default=False, metadata={"help": "Add the model as ONNX graphs, so that transformers.js can load it."}
     )
     public: bool = field(
         default=False, metadata={"help": "Make it public, once everything is there and checked; private by default."}
@@ -574,7 +580,15 @@ class PushArguments:
         default_factory=list,
         metadata={"help": "Columns of your CSV to publish with --push_dataset; none by default."},
     )
-    space: bool = field(default=False, metadata={"help": "Also publish a web page to try the model, as REPO_ID-demo."})
+    space: Literal["gradio", "static"] | None = field(
+        default=None,
+        metadata={
+            "nargs": "?",
+            "const": "gradio",
+            "help": "Also publish a web page to try the model, as REPO_ID-demo. gradio (or no value) runs the model on "
+            "the Hub, static in the browser.",
+        },
+    )
 
     @property
     def data_repo_id(self) -> str:

@@ -14,7 +14,9 @@ from memevit.data import dataset_card
 from memevit.data.sample import examples
 from memevit.errors import UserError
 from memevit.evaluation import plots, predictions
-from memevit.hub import checks, dataset_page, description, model_page, publish, space_page, upload
+from memevit.hub import checks, dataset_page, description, model_page, publish, space_page, upload, web_runtime
+from memevit.hub.description import Description
+from memevit.hub.html_page import Page
 from memevit.hub.model_page import Example, Links
 from memevit.hub.remote import MAIN, Hub, Repository
 from memevit.hub.upload import UploadFolders
@@ -47,6 +49,7 @@ def publish_model(args: PushArguments) -> None:
         classifier = _classifier(args.model)
         reference = _reference(args, classifier, uploads.new("images"))
         shown = _examples(args, classifier, uploads.new("examples"))
+        onnx, page = _for_browsers(args, classifier, reference, words, uploads.new("graph"))
         data_files, space_files = {}, {}
         if data_license:
             text = dataset_card.render(
@@ -65,6 +68,7 @@ def publish_model(args: PushArguments) -> None:
                 model_id=args.repo_id,
                 description=words,
                 examples=[one.path for one in shown],
+                page=page,
             )
 
         def model_files(version: str | None) -> dict[str, Path]:
@@ -77,6 +81,7 @@ def publish_model(args: PushArguments) -> None:
                 license_id=args.license,
                 figures=plots.figures(found),
                 examples=shown,
+                onnx=onnx,
             )
 
         if hub is None:
@@ -94,7 +99,7 @@ def publish_model(args: PushArguments) -> None:
             repo = Repository(args.data_repo_id, "dataset")
             others.append(publish.prepare(hub, repo, data_files, is_ours=dataset_page.is_ours, **options))
         if space_files:
-            repo = Repository(args.space_repo_id, "space")
+            repo = Repository(args.space_repo_id, "space", sdk=args.space)
             others.append(publish.prepare(hub, repo, space_files, is_ours=space_page.is_ours, **options))
         model = publish.prepare_version(
             hub,
@@ -114,7 +119,7 @@ def publish_model(args: PushArguments) -> None:
             public=args.public,
             verify=lambda pushed: checks.load_back(hub, model.repo, pushed, model.local_paths, reference),
         )
-        if args.space and not args.public:
+        if args.space == "gradio" and not args.public:
             logger.info("While the model is private, the Space needs a secret HF_TOKEN that may read it.")
 
 
@@ -168,6 +173,24 @@ def _reference(args: PushArguments, classifier: "Classifier", folder: Path) -> c
         }
         checks.agrees_with_record(args.model, by_file, args.dataset, reference)
     return reference
+
+
+def _for_browsers(
+    args: PushArguments, classifier: "Classifier", reference: checks.Reference, words: Description, folder: Path
+) -> tuple[model_page.OnnxFiles | None, Page | None]:
+    """The model for transformers.js, and the page of a static Space, as far as they are asked for."""
+    is_static = args.space == "static"
+    if not (args.onnx or is_static):
+        return None, None
+    from memevit.commands import onnx_graphs  # Imports torch.
+
+    runtime_dir = web_runtime.folder(args.web_runtime) if is_static else None
+    graph = onnx_graphs.export(args.model, folder, classifier, reference)
+    images = "test images" if args.dataset else "drawn images"
+    return (
+        onnx_graphs.for_transformers_js(graph, images=images) if args.onnx else None,
+        graph.page(runtime_dir, words) if is_static else None,
+    )
 
 
 def _examples(args: PushArguments, classifier: "Classifier", folder: Path) -> list[Example]:

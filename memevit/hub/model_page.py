@@ -34,7 +34,7 @@ CONFIG_FILE = "config.json"
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 PIPELINE_TAG = "image-classification"
-LIBRARY = "transformers"
+LIBRARY, LIBRARY_JS = "transformers", "transformers.js"
 UNKNOWN_LICENSE = "unknown"  # One of the Hub's identifiers.
 # In the order of the page, with the title where the section brings none.
 LATER_SECTIONS = {
@@ -63,6 +63,13 @@ _RENDERED = (CARD_FILE, CONFUSION_FILE, CURVES_FILE, GROWTH_FILE, KNOWN_SCORES_F
 # The pipeline that answers `unknown`, of models with statistics for it.
 _CODE = {path.name: path for path in (*(Path(open_set.__file__).with_name(name) for name in (
     "pipeline.py", "open_set.py", "features.py")), Path(pixels.__file__))}  # fmt: skip
+# As transformers.js names them, and the resampling of Python in JavaScript.
+ONNX_FULL, ONNX_HALF, ONNX_RESIZE = "onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/resize.js"
+# Of transformers.js 4.3, among those that finetune_vit.py trains.
+_IN_TRANSFORMERS_JS = {
+    *("beit", "convnext", "convnextv2", "deit", "dinov2", "dinov2_with_registers", "efficientnet", "hiera", "ijepa"),
+    *("mobilevit", "mobilevitv2", "pvt", "resnet", "swin", "vit", "vit_msn"),
+}
 _EXAMPLES_DIR = "examples"
 _EXAMPLE = re.compile(rf"{_EXAMPLES_DIR}/[\w.-]+")
 _MAX_NAMED = 5
@@ -118,6 +125,14 @@ class Example:
         return [{"label": label, "score": round(float(score), 3)} for label, score in ordered]
 
 
+@dataclass(frozen=True)
+class OnnxFiles:
+    """What JavaScript needs, by path on the Hub, and `section`, what results.json and the card say about it."""
+
+    paths: Mapping[str, Path]
+    section: Mapping[str, Any]
+
+
 def may_be_shown(license_id: str | None) -> bool:
     """Whether images under this licence may be shown, cut to size, on the page of a model.
 
@@ -160,7 +175,7 @@ def is_ours(path_in_repo: str) -> bool:
         >>> is_ours("model-00002-of-00003.safetensors"), is_ours("LICENSE"), is_ours("examples/doom_1.jpg")
         (True, False, True)
     """
-    known = (*_REWRITTEN, *_RENDERED, *_CODE)
+    known = (*_REWRITTEN, *_RENDERED, *_CODE, ONNX_FULL, ONNX_HALF, ONNX_RESIZE)
     return bool(_COPIED.fullmatch(path_in_repo) or _EXAMPLE.fullmatch(path_in_repo)) or path_in_repo in known
 
 
@@ -173,6 +188,7 @@ def assemble(
     license_id: str | None = None,
     figures: Mapping[str, bytes] | None = None,
     examples: Sequence[Example] = (),
+    onnx: OnnxFiles | None = None,
 ) -> None:
     """Fill the empty folder `target_dir` with what is published of `model_dir`.
 
@@ -186,6 +202,7 @@ def assemble(
         license_id: licence of the model, if it is not that of a known backbone.
         figures: PNG files by name, drawn anew: what lies in the model folder may be anything.
         examples: images that may be published.
+        onnx: the model for JavaScript.
 
     Raises:
         UserError: `model_dir` is no model folder.
@@ -200,8 +217,11 @@ def assemble(
             left_out.append(path.name)
     if has_open_set(model_dir):
         _add_pipeline(target_dir)
+    for name, source in onnx.paths.items() if onnx else ():
+        (target_dir / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target_dir / name)
     for name, content in (
-        (results.RESULTS_FILE, results.read(model_dir)),
+        (results.RESULTS_FILE, results.read(model_dir) | ({"onnx": onnx.section} if onnx else {})),
         (results.RUN_FILE, results.read_run(model_dir)),
     ):
         text = json.dumps(without_folders(content), indent=2, ensure_ascii=False)
@@ -278,7 +298,11 @@ def render(
     description = description or words.describe(found, name=name)
     training = found.get("training") or {}
     license_id = license_id or known_license(training)
-    front = _front_matter(found, name, description, links, license_id=license_id, examples=examples)
+    model_type = _model_type(model_dir)
+    is_for_js = bool(found.get("onnx")) and model_type in _IN_TRANSFORMERS_JS
+    front = _front_matter(
+        found, name, description, links, license_id=license_id, examples=examples, is_for_js=is_for_js
+    )
     scores = _scores(found.get("measurements") or [])
     environment = _environment()
     drawn = {
@@ -291,7 +315,8 @@ def render(
         links=links,
         examples=examples if links.repo_id else [],
         license_id=license_id,
-        model_type=_model_type(model_dir),
+        model_type=model_type,
+        is_for_js=is_for_js,
         base_model=describe_base_model(training, links.base_model),
         data_license=links.dataset_license or (found.get("data") or {}).get("license"),
         scores=scores,
@@ -320,7 +345,7 @@ def render(
                 )
             )
         ],
-        **{key: found.get(key) or {} for key in ("training", "data", "per_class", "confusion_matrix", "seeds")},
+        **{key: found.get(key) or {} for key in ("training", "data", "per_class", "confusion_matrix", "seeds", "onnx")},
     )
     return f"---\n{front.to_yaml()}\n---\n\n{body.strip()}\n"
 
@@ -342,6 +367,7 @@ def _environment() -> jinja2.Environment:
         "bibtex": bibtex,
         "share": share,
         "quoted": lambda text: json.dumps(str(text)),
+        "megabytes": lambda n_bytes: f"{n_bytes / 1e6:.3g} MB",
     }
     return environment
 
@@ -475,6 +501,7 @@ def _front_matter(
     *,
     license_id: str | None,
     examples: Sequence[Example],
+    is_for_js: bool,
 ) -> ModelCardData:
     training = found.get("training") or {}
     hub_id = describe_base_model(training, links.base_model)["hub_id"]
@@ -497,7 +524,7 @@ def _front_matter(
         base_model_relation="finetune" if has_base else None,
         datasets=[links.dataset_repo_id] if links.dataset_repo_id else None,
         metrics=sorted({entry.metric_type for entry in entries} & _METRICS_ON_THE_HUB) or None,
-        tags=list(dict.fromkeys([PIPELINE_TAG, "vision", *description.tags])),
+        tags=list(dict.fromkeys([PIPELINE_TAG, "vision", *([LIBRARY_JS] if is_for_js else []), *description.tags])),
         model_name=escape.terminal(name.split("/")[-1]),
         eval_results=entries or None,
         **({"widget": widget} if widget else {}),

@@ -42,11 +42,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository on the Hub; `revision` is the branch, or `refs/pr/N`, that it is about."""
+    """A repository on the Hub; `revision` is the branch, or `refs/pr/N`, that it is about, `sdk` that of a Space."""
 
     repo_id: str
     repo_type: RepoType = "model"
     revision: str = MAIN
+    sdk: Literal["gradio", "static"] = "gradio"
 
     @property
     def kind(self) -> str:
@@ -150,7 +151,7 @@ class Hub:
         """Make a private repository that is not there yet."""
 
         def make() -> bool:
-            sdk = {"space_sdk": "gradio"} if repo.repo_type == "space" else {}
+            sdk = {"space_sdk": repo.sdk} if repo.repo_type == "space" else {}
             try:
                 self._api.create_repo(repo.repo_id, repo_type=repo.repo_type, private=True, **sdk)
             except Exception as error:

@@ -1,14 +1,14 @@
-"""The Space on the Hub: a web page to try a published model, from the files in `space/`."""
+"""The Space on the Hub: a web page to try a published model, which runs on the Hub (Gradio) or in the browser."""
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import RepoCard, SpaceCardData
 
 from memevit import escape, files, pixels
-from memevit.hub import leak_scan
+from memevit.hub import html_page, leak_scan, publish, web_runtime
 from memevit.hub.description import Description, listed
 from memevit.portable import page
 from memevit.results import CARD_FILE
@@ -19,7 +19,17 @@ _EXAMPLES_DIR = "examples"
 _SOURCES = {"app.py": "space_app.py", "page.py": "page.py"}  # Name in the Space: name in portable/.
 _MAX_SHORT_DESCRIPTION = 60  # The Hub's limit.
 _REQUIREMENTS = ("numpy", "pillow", "safetensors", "torch", "transformers")
-_WRITTEN = (CARD_FILE, "requirements.txt", "model.txt", "title.txt", "about.md", "pixels.py", *_SOURCES)
+_WRITTEN = (
+    *(CARD_FILE, "requirements.txt", "model.txt", "title.txt", "about.md", "pixels.py", *_SOURCES),
+    *(html_page.INDEX_FILE, *html_page.BESIDE.values()),
+)
+_GRADIO = {"sdk": "gradio", "sdk_version": GRADIO_VERSION, "python_version": PYTHON_VERSION, "app_file": "app.py"}
+_GRADIO_NOTE = (
+    "The page stores no uploads. While the model is private, give this Space a secret named `HF_TOKEN` with a token "
+    "that may read it."
+)
+_STATIC = {"sdk": "static", "app_file": html_page.INDEX_FILE}
+_STATIC_NOTE = "The model runs in the browser: images are not uploaded."
 _PROJECT_REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
 
 
@@ -55,15 +65,26 @@ def assemble(target_dir: Path, *, model_id: str, description: Description, examp
         "title.txt": " ".join(escape.terminal(description.title).split()),
         "about.md": about,
         "requirements.txt": "\n".join(_requirements()),
-        CARD_FILE: _card(model_id, description),
+        CARD_FILE: _card(model_id, description, _GRADIO, _GRADIO_NOTE),
     }.items():
         files.write_text(target_dir / name, f"{text}\n")
 
 
+def assemble_static(target_dir: Path, page: html_page.Page, *, model_id: str, description: Description) -> None:
+    """Fill the empty folder `target_dir` with a Space that is `page`; see `assemble`."""
+    page.write_folder(target_dir)
+    files.write_text(target_dir / CARD_FILE, _card(model_id, description, _STATIC, _STATIC_NOTE) + "\n")
+
+
 def faults(folder: Path, examples: Sequence[Path]) -> list[str]:
-    """What must not be published of an assembled Space, a line each; the images among `examples` may be."""
+    """What must not be published of an assembled Space, a line each; the images among `examples` may be.
+
+    The runtime of a static page is a public package whose checksum was compared; it names folders of its builders.
+    """
     known = {f"{_EXAMPLES_DIR}/{path.name}": files.sha256_of(path) for path in examples}
-    return leak_scan.findings(folder, known_images=known)
+    public = set(web_runtime.SHA256.values())
+    own = {name: path for name, path in publish.files_in(folder).items() if files.sha256_of(path) not in public}
+    return leak_scan.findings_in(own, known_images=known)
 
 
 def _requirements() -> list[str]:
@@ -84,17 +105,14 @@ def short_description(class_names: Sequence[str]) -> str:
     return text if is_short else f"Classifies images of {len(class_names)} classes."
 
 
-def _card(model_id: str, description: Description) -> str:
+def _card(model_id: str, description: Description, runs_on: Mapping[str, str], note: str) -> str:
     title = " ".join(escape.terminal(description.title).split())
     data = SpaceCardData(
         title=title,
         emoji="🖼️",
         colorFrom="indigo",
         colorTo="green",
-        sdk="gradio",
-        sdk_version=GRADIO_VERSION,
-        python_version=PYTHON_VERSION,
-        app_file="app.py",
+        **runs_on,
         pinned=False,
         license="apache-2.0",
         models=[model_id],
@@ -104,8 +122,7 @@ def _card(model_id: str, description: Description) -> str:
     return str(
         RepoCard(
             f"---\n{data.to_yaml()}\n---\n\n# {escape.markdown_text(title)}\n\n"
-            f"{escape.markdown_text(description.sentence)} The page stores no uploads.\n\n"
-            f"It uses the model [{model_id}](https://huggingface.co/{model_id}). While that model is private, give "
-            "this Space a secret named `HF_TOKEN` with a token that may read it.\n"
+            f"{escape.markdown_text(description.sentence)} {note}\n\n"
+            f"It uses the model [{model_id}](https://huggingface.co/{model_id}).\n"
         )
     ).rstrip("\n")

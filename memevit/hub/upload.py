@@ -8,7 +8,8 @@ from memevit import files
 from memevit.errors import UserError
 from memevit.hub import checks, dataset_page, model_page, publish, space_page
 from memevit.hub.description import Description
-from memevit.hub.model_page import Example, Links
+from memevit.hub.html_page import Page
+from memevit.hub.model_page import Example, Links, OnnxFiles
 from memevit.results import CARD_FILE
 
 
@@ -75,6 +76,7 @@ def model_files(
     license_id: str | None,
     figures: Mapping[str, bytes],
     examples: Sequence[Example] = (),
+    onnx: OnnxFiles | None = None,
 ) -> dict[str, Path]:
     """The files of a model page that says the same as the model in `model_dir`.
 
@@ -87,6 +89,7 @@ def model_files(
         license_id: licence of the model, if it is not that of a known backbone.
         figures: drawn anew from results.json, by file name.
         examples: images that may be published, with what the model says.
+        onnx: the model for JavaScript.
 
     Raises:
         UserError: something must not be published.
@@ -100,6 +103,7 @@ def model_files(
         license_id=license_id,
         figures=figures,
         examples=examples,
+        onnx=onnx,
     )
     seal(folder / CARD_FILE)
     folder = uploads.place(folder, model_page.is_ours)
@@ -125,15 +129,24 @@ def dataset_files(
 
 
 def space_files(
-    uploads: UploadFolders, *, repo_id: str, model_id: str, description: Description, examples: Sequence[Path]
+    uploads: UploadFolders,
+    *,
+    repo_id: str,
+    model_id: str,
+    description: Description,
+    examples: Sequence[Path] = (),
+    page: Page | None = None,
 ) -> dict[str, Path]:
-    """The files of a Space to try the model `model_id`.
+    """The files of a Space to try the model `model_id`: those of `page`, or of one that runs the model on the Hub.
 
     Raises:
         UserError: something must not be published.
     """
     folder = uploads.new("demo")
-    space_page.assemble(folder, model_id=model_id, description=description, examples=examples)
+    if page:
+        space_page.assemble_static(folder, page, model_id=model_id, description=description)
+    else:
+        space_page.assemble(folder, model_id=model_id, description=description, examples=examples)
     seal(folder / CARD_FILE)
     folder = uploads.place(folder, space_page.is_ours)
     checks.refuse(space_page.faults(folder, examples), repo_id)

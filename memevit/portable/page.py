@@ -16,7 +16,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -37,11 +37,12 @@ class Unknown(NamedTuple):
 
 Answer = Mapping[str, float] | Unknown | str
 Classify = Callable[[Path], tuple[Answer, Image.Image | None]]
+WriteZip = Callable[[BinaryIO, Sequence[tuple[Path, Answer]]], None]
 
-MAX_IMAGES = 30  # At once.
+MAX_IMAGES = 100  # At once.
 MAX_SHOWN_CLASSES = 5
 THUMBNAIL_PX = 192
-UPLOADS_LIVE_S = 600  # An upload that was never classified is deleted after this time.
+UPLOADS_LIVE_S = 600  # An upload that was never classified is deleted after this time, and so is a zip.
 
 _FONTS = ("system-ui", "sans-serif")
 _CSS = """
@@ -119,6 +120,7 @@ def served(
     title: str,
     about: str,
     examples: Sequence[Path] = (),
+    write_zip: WriteZip | None = None,
     max_file_bytes: int = 20_000_000,
     **launch_options: Any,
 ) -> Iterator[str]:
@@ -129,6 +131,7 @@ def served(
         title: of the page, as plain text.
         about: a sentence or two below the title, in Markdown.
         examples: images to try.
+        write_zip: writes a zip of images sorted by their answers; None where the page does not offer that.
         max_file_bytes: a larger upload is refused.
         launch_options: for Gradio: server_name, server_port, inbrowser.
 
@@ -141,7 +144,7 @@ def served(
     with tempfile.TemporaryDirectory(prefix="uploads-") as folder, _environment(GRADIO_TEMP_DIR=folder, no_proxy="*"):
         _keep_quiet_and_offline()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks itself whether it is up.
-        page = build(classify, title=title, about=about, examples=examples)
+        page = build(classify, title=title, about=about, examples=examples, write_zip=write_zip)
         import gradio
 
         # Its own fonts come from this machine too, but a page in the fonts of the reader is lighter.
@@ -222,9 +225,15 @@ def readable_size(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:.3g} MB" if n_bytes >= 100_000 else f"{n_bytes} bytes"
 
 
-def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path] = ()) -> "gradio.Blocks":
+def build(
+    classify: Classify, *, title: str, about: str, examples: Sequence[Path] = (), write_zip: WriteZip | None = None
+) -> "gradio.Blocks":
     """The page as Gradio blocks, see `served`."""
     import gradio
+
+    def answer(chosen: Any, is_zip_wanted: bool = False) -> tuple[None, str, Any]:
+        shown, zipped = answer_uploads(classify, uploaded(chosen), write_zip if is_zip_wanted else None)
+        return None, shown, gradio.DownloadButton(value=zipped, visible=zipped is not None)
 
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(60, UPLOADS_LIVE_S)) as page:
         gradio.HTML(f"<h1>{html.escape(title)}</h1>", padding=False)
@@ -234,11 +243,17 @@ def build(classify: Classify, *, title: str, about: str, examples: Sequence[Path
             file_types=["image"], height=240,
         )  # fmt: skip
         gradio.HTML('<p id="too-large" role="status"></p>', padding=False)
+        is_zip_wanted = gradio.Checkbox(
+            label="Also make a zip of the images, sorted into folders",
+            info=f"It can be downloaded for {UPLOADS_LIVE_S // 60} minutes, then it is deleted.",
+            visible=write_zip is not None,
+        )
+        zipped = gradio.DownloadButton("Download the sorted images", visible=False, variant="primary")
         answers = gradio.HTML(padding=False)
         images.upload(
-            lambda chosen: (None, answer_uploads(classify, uploaded(chosen))),
-            images,
-            [images, answers],
+            answer,
+            [images, is_zip_wanted],
+            [images, answers, zipped],
             api_name="classify",
             preprocess=False,  # `uploaded` wants the value as the browser sends it.
         )
@@ -259,7 +274,7 @@ def _add_examples(classify: Classify, examples: Sequence[Path], answers: "gradio
 
     def chosen(event: gradio.SelectData) -> str:
         path = examples[event.index]
-        return _cards([_answered(classify, path)])
+        return _cards([_card(path.name, *_answered(classify, path))])
 
     shown.select(chosen, None, answers, api_visibility="private")
 
@@ -280,17 +295,35 @@ def uploaded(chosen: Any) -> list[Path]:
     return [path for path in paths if path.is_relative_to(folder) and path.is_file()]
 
 
-def answer_uploads(classify: Classify, paths: Sequence[Path]) -> str:
-    """The answers for uploaded files, as HTML; the files are deleted."""
+def answer_uploads(
+    classify: Classify, paths: Sequence[Path], write_zip: WriteZip | None = None
+) -> tuple[str, str | None]:
+    """The answers for uploaded files as HTML, and a zip of them where `write_zip` is given; the files are deleted."""
+    cards, answered = [], []
     try:
-        found = _cards([_answered(classify, path) for path in paths[:MAX_IMAGES]])
+        for path in paths[:MAX_IMAGES]:
+            answer, image = _answered(classify, path)
+            cards.append(_card(path.name, answer, image))
+            answered.append((path, answer))
+        zipped = _zipped(write_zip, answered) if write_zip and answered else None
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # The folder that Gradio makes for every upload.
                 path.parent.rmdir()
     note = f"<p>Only the first {MAX_IMAGES} of {len(paths)} images were classified.</p>"
-    return found + (note if len(paths) > MAX_IMAGES else "")
+    return _cards(cards) + (note if len(paths) > MAX_IMAGES else ""), zipped
+
+
+def _zipped(write_zip: WriteZip, answered: Sequence[tuple[Path, Answer]]) -> str:
+    """A zip among the uploads, where Gradio deletes it in time."""
+    from gradio import processing_utils
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sorted.zip"
+        with path.open("wb") as output:
+            write_zip(output, answered)
+        return processing_utils.save_file_to_cache(path, os.environ["GRADIO_TEMP_DIR"])
 
 
 def wait() -> None:
@@ -301,14 +334,13 @@ def wait() -> None:
     stopped.wait()
 
 
-def _answered(classify: Classify, path: Path) -> str:
-    """The answer for one file as HTML; a bug is logged and does not take the answers for other files with it."""
+def _answered(classify: Classify, path: Path) -> tuple[Answer, Image.Image | None]:
+    """The answer for one file; a bug is logged and does not take the answers for other files with it."""
     try:
-        answer, image = classify(path)
+        return classify(path)
     except Exception:
         logger.exception("The model failed on an image")
-        answer, image = "The model failed on this image; the log says why.", None
-    return _card(path.name, answer, image)
+        return "The model failed on this image; the log says why.", None
 
 
 def _cards(cards: Sequence[str]) -> str:

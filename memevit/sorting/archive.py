@@ -1,37 +1,38 @@
 """A zip of images sorted into folders, for those who have no folder to sort into: the web page."""
 
+import csv
+import io
 import zipfile
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from memevit import rows
 from memevit.sorting.folders import NOT_CLASSES, folded, folder_names, safe_name
+from memevit.sorting.rows import Row, columns
+
+TABLE_FILE = "answers.csv"
 
 
-def write_sorted_zip(
-    output: BinaryIO, images: Iterable[tuple[str, bytes, str]], class_names: Iterable[str] = ()
-) -> dict[str, int]:
-    """Write a zip with a folder per label and return how many images each holds.
+def write_sorted_zip(output: BinaryIO, images: Iterable[tuple[Path, Row]], class_names: Sequence[str]) -> None:
+    """Write a zip with a folder per label, called as sort_memes.py calls them, and a table of the rows.
 
     Args:
         output: an open file.
-        images: name, content and label of each; names need not be safe or different.
-        class_names: the labels beside unknown, unsure and unreadable, so that their folders are called as
-            sort_memes.py calls them. Labels that are missing here get a folder of their own.
-
-    Raises:
-        ValueError: a content is not bytes.
+        images: each with its row, see `rows.row_of`; the names in the rows need not be safe or different.
+        class_names: the labels beside unknown, unsure and unreadable.
     """
     folder_of = {name: name for name in NOT_CLASSES} | folder_names(class_names)
     taken: set[str] = set()
-    counts: dict[str, int] = {}
+    table = io.StringIO()
+    lines = csv.writer(table, lineterminator="\n")
+    lines.writerow(columns(class_names, is_filed=True))
     with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:  # Images are compressed already.
-        for name, content, label in images:
-            if label not in folder_of:
-                folder_of = folder_of | folder_names([*folder_of, label])
-            archive.writestr(_free_name(taken, folder_of[label], name), content)
-            counts[label] = counts.get(label, 0) + 1
-    return counts
+        for path, row in images:
+            placed = _free_name(taken, folder_of[row["label"]], row["file"])
+            archive.write(path, placed)
+            lines.writerow(rows.csv_cells(row | {"placed": placed}))
+        archive.writestr(TABLE_FILE, table.getvalue())
 
 
 def _free_name(taken: set[str], folder: str, name: str) -> str:

@@ -38,6 +38,19 @@ def test_sorting_is_measured_on_three_sides_and_in_its_parts(tmp_path, trained, 
     assert "sort_memes" in capsys.readouterr().out
 
 
+def test_both_runtimes_compute_the_same_network(tmp_path, tiny_backbone):
+    pytest.importorskip("onnxscript")
+    from benchmarks import onnx_runtime
+
+    found = run(
+        onnx_runtime, onnx_runtime.RuntimeArguments, tmp_path,
+        "--models", tiny_backbone, "--batch_size", 2, "--n_batches", 1, "--repeats", 1,
+    )  # fmt: skip
+    (row,) = found["rows"]
+    assert row["largest_difference"] < 1e-4
+    assert all(rates[0] > 0 for rates in row["images_per_s"].values())
+
+
 def test_training_is_measured_on_every_side(tmp_path, tiny_backbone, capsys):
     found = run(
         train_throughput, train_throughput.TrainBenchmarkArguments, tmp_path, "--models", tiny_backbone,

@@ -541,8 +541,9 @@ def _card_errors(text: str, repo_type: str):
         return
     if front.get("license", "unknown") not in LICENSES:
         yield f'"license" must be one of {sorted(LICENSES)}'
-    if repo_type == "space" and not {"sdk", "sdk_version", "app_file", "title"} <= front.keys():
-        yield "a Space needs sdk, sdk_version, app_file and title"
+    wanted = {"sdk", "app_file", "title"} | ({"sdk_version"} if front.get("sdk") == "gradio" else set())
+    if repo_type == "space" and not wanted <= front.keys():
+        yield f"a Space needs {sorted(wanted)}"
     for entry in front.get("model-index", []):
         for result in entry["results"]:
             if not (result["task"]["type"] and result["dataset"]["type"] and result["dataset"]["name"]):

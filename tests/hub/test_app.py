@@ -12,6 +12,8 @@ import socket
 import sys
 import threading
 import time
+import types
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from PIL import Image
 
 import app
 from memevit.arguments import AppArguments
+from memevit.commands import app_answers
 from memevit.hub import description, space_page
 from memevit.portable import page
 from tests.conftest import draw_image, run_script, run_sort
@@ -83,11 +86,20 @@ class Served:
         return self.ask(self.upload(*files).raise_for_status().json())
 
     def ask(self, paths: list[str]) -> str:
+        return self._asked(paths, is_zip_wanted=False)[1]
+
+    def zipped(self, *files: tuple[str, bytes]) -> dict[str, bytes]:
+        """The zip that is offered for these files, as contents by name."""
+        offered = self._asked(self.upload(*files).raise_for_status().json(), is_zip_wanted=True)[2]
+        with zipfile.ZipFile(io.BytesIO(self._http.get(offered["value"]["url"]).raise_for_status().content)) as found:
+            return {name: found.read(name) for name in found.namelist()}
+
+    def _asked(self, paths: list[str], *, is_zip_wanted: bool) -> list:
         chosen = [{"image": {"path": one, "meta": {"_type": "gradio.FileData"}}, "caption": None} for one in paths]
-        event = self._http.post("gradio_api/call/classify", json={"data": [chosen]}).json()["event_id"]
+        event = self._http.post("gradio_api/call/classify", json={"data": [chosen, is_zip_wanted]}).json()["event_id"]
         answer = self._http.get(f"gradio_api/call/classify/{event}").text
         assert "event: complete" in answer, answer
-        return json.loads(answer.split("data: ", 1)[1].splitlines()[0])[1]
+        return json.loads(answer.split("data: ", 1)[1].splitlines()[0])
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +186,7 @@ def test_a_file_over_the_limit_is_refused(served):
     [[7], [[7]], [[{}]], [[{"image": 7}]], [[{"image": {}}]], [], [None, None], "text", [[{"image": {"path": "\0"}}]]],
 )
 def test_a_malformed_call_is_refused_without_a_traceback(served, capfd, data):
-    event = served._http.post("gradio_api/call/classify", json={"data": data})
+    event = served._http.post("gradio_api/call/classify", json={"data": [*data, False]})
     if event.status_code == 200:
         served._http.get(f"gradio_api/call/classify/{event.json()['event_id']}")
     served._http.post("gradio_api/call/classify", content=b"{")
@@ -198,7 +210,7 @@ def test_a_bug_on_one_image_is_logged_and_leaves_the_others(tmp_path, caplog):
     def classify(path):
         return ({"cat": 1.0}, None) if path.name == "good.png" else 1 / 0
 
-    shown = page.answer_uploads(classify, paths)
+    shown, _ = page.answer_uploads(classify, paths)
     assert shares(shown) == [{"cat": 1.0}, {}]
     assert "The model failed on this image" in shown
     assert "ZeroDivisionError" in caplog.text
@@ -215,6 +227,38 @@ def test_no_upload_is_kept(served):
     served.classify(*FILES.items())
     served.classify(("broken.png", b"no image"))
     assert [path for path in served.folder.rglob("*") if path.is_file()] == []
+
+
+def test_images_come_back_in_a_zip_sorted_by_their_answers(model_dir, prepared, monkeypatch):
+    found = Served(lambda: run_app("--model", model_dir, "--port", 0), monkeypatch, page)
+    names = ["a.png", "b.png", "broken.png", "same.png", "same.png"]
+    pictures = [content_of(draw_picture(seed)) for seed in range(5)]
+    pictures[2] = b"no image"
+    contents = found.zipped(*zip(names, pictures, strict=True))
+    rows = list(csv.DictReader(io.StringIO(contents.pop("answers.csv").decode())))
+    kept = [path for path in found.folder.rglob("*") if path.is_file()]
+    found.stop()
+    assert [path.name for path in kept] == ["sorted.zip"]
+    assert [row["file"] for row in rows] == names
+    assert [contents[row["placed"]] for row in rows] == pictures
+    assert rows[2]["placed"] == "unreadable/broken.png"
+    assert all(row["placed"].split("/")[0] == row["label"] for row in rows)
+    assert rows[4]["placed"].endswith("/same_2.png" if rows[3]["label"] == rows[4]["label"] else "/same.png")
+    assert {row["label"] for row in rows} - {"unreadable"} <= {"coral", "moss", "slate"}
+
+
+def test_an_image_of_none_of_the_classes_is_in_its_own_folder_of_the_zip(tmp_path):
+    (tmp_path / "odd.png").write_bytes(FILES["plain.jpg"])
+    told = types.SimpleNamespace(class_names=["cat", "dog"], open_set=object())
+    answer = page.Unknown("unknown", "unlike the others", {"cat": 0.75, "dog": 0.25})
+    output = io.BytesIO()
+    app_answers.zip_writer(told)(output, [(tmp_path / "odd.png", answer)])
+    with zipfile.ZipFile(output) as found:
+        assert found.namelist() == ["unknown/odd.png", "answers.csv"]
+        (row,) = csv.DictReader(io.TextIOWrapper(found.open("answers.csv")))
+    assert (row["label"], row["predicted"], row["accepted"], row["reason"], row["p_dog"]) == (
+        "unknown", "cat", "false", "unlike the others", "0.25",
+    )  # fmt: skip
 
 
 def test_no_file_but_an_upload_is_looked_at_or_deleted(served, tmp_path):
@@ -329,7 +373,7 @@ def test_many_classes_and_many_images_are_cut_short(tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(page.MAX_IMAGES + 2)]
     for path in paths:
         path.write_bytes(FILES["plain.jpg"])
-    shown = page.answer_uploads(lambda path: ({f"c{n}": 1 / 9 for n in range(9)}, None), paths)
+    shown, _ = page.answer_uploads(lambda path: ({f"c{n}": 1 / 9 for n in range(9)}, None), paths)
     assert [len(one) for one in shares(shown)] == [page.MAX_SHOWN_CLASSES] * page.MAX_IMAGES
     assert f"Only the first {page.MAX_IMAGES} of {page.MAX_IMAGES + 2} images" in shown
     assert not any(path.exists() for path in paths)

@@ -72,6 +72,24 @@ def test_a_number_from_nowhere_would_be_noticed(model_dir):
     assert NUMBER.findall(NAMES.sub("", "accuracy 0.123, 7 images (95 %), `vit-16`")) == ["0.123", "7"]
 
 
+@pytest.mark.parametrize(("model_type", "is_known"), [("vit", True), ("siglip", False)])
+def test_transformers_js_is_named_only_where_it_knows_the_architecture(folder, model_type, is_known):
+    file = {"name": "onnx/model.onnx", "dtype": "fp32", "bytes": 11_300_000, "n_same": 9, "ci_low": 0.6,
+            "ci_high": 1.0, "largest_difference": 3e-6}  # fmt: skip
+    section = {"images": "test images", "n": 10, "files": [file], "processor": {"size": [8, 8]},
+               "gives_known_score": False}  # fmt: skip
+    results.update(folder, onnx=section)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    text = model_page.render(folder, links=LINKS)
+    assert ("transformers.js" in front_of(text)["tags"]) is is_known
+    assert ("```js" in text) is is_known
+    assert ("does not know this architecture" in text) is not is_known
+    assert (
+        f"| `onnx/model.onnx` | {'`fp32` | ' if is_known else ''}11.3 MB | 9 of 10 | 0.600 to 1.000 | 3e-06 |" in text
+    )
+
+
 def test_the_model_index_holds_every_number_about_the_model(model_dir):
     found, (index,) = results.read(model_dir), front_of(model_page.render(model_dir))["model-index"]
     listed = [

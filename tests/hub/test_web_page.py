@@ -1,14 +1,18 @@
 """The model as one HTML file, in a real browser and by its parts."""
 
+import functools
+import http.server
 import json
 import re
 import shutil
+import threading
 
 import pytest
 
 from memevit.errors import UserError
 from memevit.hub import html_page, web_runtime
 from tests.conftest import run_push
+from tests.hub import firefox
 from tests.hub.browser import Browser
 
 INFO = {"class_names": ["</script><b>", "doom"], "processor": {"size": [32, 32]}, "open_set": None}
@@ -28,6 +32,9 @@ def test_the_page_may_ask_no_other_host_for_anything():
     assert "default-src 'none'" in policy
     assert "connect-src data: blob:;" in policy
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
+    hosted = html_page.render(INFO | {"files": html_page.BESIDE}, title="t", about="a")
+    assert "connect-src 'self' data: blob:;" in hosted
+    assert ("works offline" in text, "works offline" in hosted) == (True, False)
 
 
 def test_a_runtime_that_was_not_tested_is_refused(tmp_path):
@@ -54,38 +61,53 @@ def test_html_and_repo_id_exclude_each_other(tmp_path, trained, capsys):
 
 
 @pytest.fixture(scope="module")
-def web_page(tmp_path_factory, trained):
-    """The page of `trained`; the runtime must have been fetched before, for tests use no network."""
+def address(tmp_path_factory, trained):
+    """Of the page of `trained`, by how it is published: as one file, or as a Space at a server."""
     pytest.importorskip("onnxscript")
-    kept = web_runtime._cache_dir() / f"{web_runtime.PACKAGE}-{web_runtime.VERSION}"
-    if shutil.which("chromium") is None or not kept.is_dir():
-        pytest.skip("needs chromium, and a page that was made once with --html")
-    path = tmp_path_factory.mktemp("page") / "images.html"
-    assert run_push("--model", trained, "--html", path) == 0
-    return path
+    if not (web_runtime._cache_dir() / f"{web_runtime.PACKAGE}-{web_runtime.VERSION}").is_dir():
+        pytest.skip("needs a page that was made once with --html: tests fetch nothing")
+    folder = tmp_path_factory.mktemp("page")
+    assert run_push("--model", trained, "--html", folder / "images.html") == 0
+    model = shutil.copytree(trained, folder / "model")
+    assert run_push("--model", model, "--repo_id", "me/games", "--dry_run", "--space", "static") == 0
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder / "model.upload-demo")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"file": (folder / "images.html").as_uri(), "http": f"http://127.0.0.1:{server.server_address[1]}/"}
+        server.shutdown()
+
+
+def opened(name, profile):
+    """A browser of that name, or a skipped test."""
+    if (firefox.PROGRAM if name == "firefox" else shutil.which("chromium")) is None:
+        pytest.skip(f"needs {'Firefox' if name == 'firefox' else 'Chromium'}")
+    if name == "firefox":
+        return firefox.Firefox(profile)
+    is_phone = name == "phone"
+    return Browser(profile, width=390 if is_phone else 1100, is_phone=is_phone)
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("is_phone", [False, True])
-def test_the_page_answers_as_python_does(tmp_path, web_page, trained, prepared, is_phone):
+@pytest.mark.parametrize("kind", ["file", "http"])
+@pytest.mark.parametrize("name", ["chromium", "phone", "firefox"])
+def test_the_page_answers_as_python_does(tmp_path, address, trained, prepared, name, kind):
     from memevit.model.classifier import Classifier
 
     paths = sorted((prepared / "test").rglob("*.png"))
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
-    width = 390 if is_phone else 1100
-    browser = Browser(tmp_path / "profile", width=width, is_phone=is_phone)
+    browser = opened(name, tmp_path / "profile")
     try:
-        browser.open(web_page.as_uri())
+        browser.open(address[kind])
         browser.wait_for("document.getElementById('status')?.textContent === 'Ready.'")
         browser.upload("#files", [*paths, broken])
         browser.wait_for(f"document.querySelectorAll('#results li').length === {len(paths) + 1}")
         rows = json.loads(browser.value(_ROWS))
-        assert browser.value("document.documentElement.scrollWidth") <= width
-        asked = {address.split(":")[0] for address in browser.requested}
+        assert browser.value("document.documentElement.scrollWidth <= window.innerWidth")
+        asked = [one for one in browser.requested if not one.startswith((address[kind], "file:", "blob:", "data:"))]
     finally:
         browser.close()
-    assert asked <= {"file", "blob", "data"}
+    assert asked == []
     classifier = Classifier.load(trained)
     for one, row in zip(classifier.classify(paths), rows, strict=False):
         assert row["label"] == (row["shares"][0][0] if one.accepted else "unknown")

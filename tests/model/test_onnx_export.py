@@ -39,9 +39,14 @@ def check(kind, tmp_path):
         expected = model(pixel_values=values).logits.softmax(-1).numpy()
     logits = onnx_export.run(tmp_path / "model.onnx", values.numpy(), batch_size=2)["logits"]
     found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert onnx_export.require_equal(expected, found)["same_labels"] == 1
+    assert onnx_export.require_equal(expected, found)["n_same"] == 5
+    onnx_export.write_half(tmp_path / "model.onnx", tmp_path / "half.onnx")
+    half = onnx_export.run(tmp_path / "half.onnx", values.numpy())["logits"]
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, logits, atol=5e-3)
     assert model.config._attn_implementation == attention
-    assert {file.name for file in tmp_path.glob("*onnx*")} == {"model.onnx"}
+    assert {file.name for file in tmp_path.glob("*onnx*")} == {"model.onnx", "half.onnx"}
+    assert b".py" not in (tmp_path / "model.onnx").read_bytes()  # The exporter notes its source files, with folders.
 
 
 def test_the_graph_gives_the_known_score_of_the_other_tools(tmp_path):
@@ -54,6 +59,8 @@ def test_the_graph_gives_the_known_score_of_the_other_tools(tmp_path):
     onnx_export.export(model, tmp_path / "model.onnx", image_size=(tiny.SIDE, tiny.SIDE), known=known)
     score = onnx_export.run(tmp_path / "model.onnx", values.numpy())["known_score"]
     np.testing.assert_allclose(score, known.known_scores(found.logits, found.features), atol=2e-3)
+    onnx_export.write_half(tmp_path / "model.onnx", tmp_path / "half.onnx")
+    assert list(onnx_export.run(tmp_path / "half.onnx", values.numpy())) == ["logits"]
     described = onnx_export.open_set_json(known)
     assert described["thresholds"] == known.thresholds().tolist()
     assert len(described["references"][0]["scores"]) == 90

@@ -42,17 +42,24 @@ def test_sheets_are_images_with_a_tile_per_file_also_for_one_that_has_gone(tmp_p
     assert right.getextrema()[0] > 200
 
 
-def test_a_zip_holds_every_image_in_the_folder_of_its_label():
-    images = [
-        ("a.jpg", b"1", "AC/DC"),
-        ("a.jpg", b"2", "AC/DC"),
-        ("../../evil\n.png", b"3", "unknown"),
-        ("A.JPG", b"4", "AC/DC"),
-    ]
+def test_a_zip_holds_every_image_in_the_folder_of_its_label_and_a_table(tmp_path):
+    names = ["a.jpg", "a.jpg", "../../evil\n.png", "A.JPG", "b.png"]
+    given = []
+    for number, name in enumerate(names):
+        shares = [0.1, 0.9] if number < 4 else None
+        accepted = number != 2
+        (tmp_path / str(number)).write_bytes(b"%d" % number)
+        row = row_of(name, ["doom", "AC/DC"], shares, "broken", accepted=accepted, is_filed=True)
+        given.append((tmp_path / str(number), row))
     output = io.BytesIO()
-    assert archive.write_sorted_zip(output, images, ["doom", "AC/DC"]) == {"AC/DC": 3, "unknown": 1}
+    archive.write_sorted_zip(output, given, ["doom", "AC/DC"])
     with zipfile.ZipFile(output) as found:
         contents = {name: found.read(name) for name in found.namelist()}
+    lines = contents.pop("answers.csv").decode().splitlines()
     assert contents == {
-        "AC_DC/a.jpg": b"1", "AC_DC/a_2.jpg": b"2", "unknown/evil_.png": b"3", "AC_DC/A_3.JPG": b"4",
+        "AC_DC/a.jpg": b"0", "AC_DC/a_2.jpg": b"1", "unknown/evil_.png": b"2", "AC_DC/A_3.JPG": b"3",
+        "unreadable/b.png": b"4",
     }  # fmt: skip
+    assert lines[0] == "file,label,predicted,confidence,known_score,accepted,reason,placed,p_doom,p_AC/DC"
+    assert lines[2] == "a.jpg,AC/DC,AC/DC,0.9,,true,,AC_DC/a_2.jpg,0.1,0.9"
+    assert lines[5] == "b.png,unreadable,,,,,broken,unreadable/b.png,,"

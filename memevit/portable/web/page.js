@@ -12,8 +12,14 @@ let shownLabel = null;
 let queue = Promise.resolve();
 let nWaiting = 0, nDone = 0, startedAt = 0;
 
-// Embedded content, unzipped.
+// A file beside the page, or embedded content, unzipped.
 async function content(id) {
+  const file = info.files?.[id];
+  if (file) {
+    const response = await fetch(file);
+    if (!response.ok) throw new Error(`${file} is missing (${response.status})`);
+    return response.arrayBuffer();
+  }
   const element = $(id);
   const bytes = Uint8Array.from(atob(element.textContent), (character) => character.charCodeAt(0));
   element.remove(); // The text would stay in memory beside what was made of it.
