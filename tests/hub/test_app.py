@@ -232,15 +232,15 @@ def test_no_upload_is_kept(served):
 def test_images_come_back_in_a_zip_sorted_by_their_answers(model_dir, prepared, monkeypatch):
     found = Served(lambda: run_app("--model", model_dir, "--port", 0), monkeypatch, page)
     names = ["a.png", "b.png", "broken.png", "same.png", "same.png"]
-    pictures = [content_of(draw_picture(seed)) for seed in range(5)]
-    pictures[2] = b"no image"
-    contents = found.zipped(*zip(names, pictures, strict=True))
+    images = [content_of(draw_image(seed)) for seed in range(5)]
+    images[2] = b"no image"
+    contents = found.zipped(*zip(names, images, strict=True))
     rows = list(csv.DictReader(io.StringIO(contents.pop("answers.csv").decode())))
     kept = [path for path in found.folder.rglob("*") if path.is_file()]
     found.stop()
     assert [path.name for path in kept] == ["sorted.zip"]
     assert [row["file"] for row in rows] == names
-    assert [contents[row["placed"]] for row in rows] == pictures
+    assert [contents[row["placed"]] for row in rows] == images
     assert rows[2]["placed"] == "unreadable/broken.png"
     assert all(row["placed"].split("/")[0] == row["label"] for row in rows)
     assert rows[4]["placed"].endswith("/same_2.png" if rows[3]["label"] == rows[4]["label"] else "/same.png")
