@@ -1,9 +1,9 @@
-"""Measure what a pretrained backbone is worth on real pictures, against the same network from random weights.
+"""Measure what a pretrained backbone is worth on real images, against the same network from random weights.
 
     python -m benchmarks.backbone_transfer --dataset games/ --backbone backbones/vit-micro-patch8-64
     python -m benchmarks.backbone_transfer --dataset games/ --backbone runs/micro/backbone --methods linear_probe
 
-`games/` holds a folder per class and, for splits that keep pictures of one thing together, a manifest.csv with the
+`games/` holds a folder per class and, for splits that keep images of one thing together, a manifest.csv with the
 columns class, file and group. Writes a JSON file with the macro accuracy on the test split, per seed, of fine-tuning,
 of the same from scratch, of a linear probe on frozen features, and of two classifiers that see no shapes: colours, and
 properties of the file. The learning rate of every network is chosen on the validation split of a seed of its own.
@@ -48,9 +48,9 @@ PROBE_STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # Inverse regularisation of the linear
 
 @dataclass
 class TransferArguments:
-    """What is compared, on which pictures, and how long."""
+    """What is compared, on which images, and how long."""
 
-    dataset: Path = field(metadata={"help": "Folder with a folder of pictures per class, perhaps with manifest.csv."})
+    dataset: Path = field(metadata={"help": "Folder with a folder of images per class, perhaps with manifest.csv."})
     backbone: Path = field(metadata={"help": "Checkpoint folder; its config.json alone is used from scratch."})
     output: Path = field(default=Path("benchmarks/results/backbone_transfer.json"), metadata={"help": "JSON file."})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4], metadata={"help": "One split and run each."})
@@ -58,17 +58,17 @@ class TransferArguments:
         default_factory=lambda: [2.0e-4, 5.0e-4, 1.0e-3], metadata={"help": "Tried for every network alike."}
     )
     epochs: int = field(default=20, metadata={"help": "Of every network alike."})
-    batch_size: int = field(default=32, metadata={"help": "Pictures per step."})
+    batch_size: int = field(default=32, metadata={"help": "Images per step."})
     methods: list[str] = field(
         default_factory=lambda: ["file_properties", "colour_histogram", "linear_probe", "from_scratch", "fine_tuned"],
         metadata={"help": "Those to run; results of the others stay in the output file."},
     )
-    cache: Path | None = field(default=None, metadata={"help": "Folder for decoded pictures, to be quicker again."})
+    cache: Path | None = field(default=None, metadata={"help": "Folder for decoded images, to be quicker again."})
     threads: int = field(default=0, metadata={"help": "Of torch; 0 leaves its default."})
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageSet:
     """A dataset in memory: `images` [n, S, S, 3] uint8, resized as the image processor of the backbone does."""
 
     images: np.ndarray
@@ -87,14 +87,14 @@ def main(args: TransferArguments) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     size = AutoConfig.from_pretrained(args.backbone).image_size
-    pictures = load_pictures(args.dataset, size=size, cache_dir=args.cache)
-    report = _begin(args, pictures)
+    image_set = load_images(args.dataset, size=size, cache_dir=args.cache)
+    report = _begin(args, image_set)
     for method in args.methods:
         start = time.perf_counter()
-        rate = _choose_rate(method, pictures, args) if method in NETWORKS else None
+        rate = _choose_rate(method, image_set, args) if method in NETWORKS else None
         scores = []
         for seed in args.seeds:
-            scores.append(score(method, pictures, args, seed=seed, rate=rate))
+            scores.append(score(method, image_set, args, seed=seed, rate=rate))
             logger.info("%s, seed %d: %.3f", method, seed, scores[-1])
         report["methods"][method] = _summary(scores, args.seeds, rate, time.perf_counter() - start)
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -103,17 +103,17 @@ def main(args: TransferArguments) -> None:
     logger.info("Written to %s", args.output)
 
 
-def _begin(args: TransferArguments, pictures: Pictures) -> dict:
+def _begin(args: TransferArguments, image_set: ImageSet) -> dict:
     report = {
         "metric": "macro accuracy on the test split (mean of the recall of each class)",
         "dataset": {
             "name": args.dataset.name,
-            "n": len(pictures.labels),
-            "n_groups": len(set(pictures.groups.tolist())),
-            "classes": {str(name): int((pictures.labels == i).sum()) for i, name in enumerate(pictures.class_names)},
+            "n": len(image_set.labels),
+            "n_groups": len(set(image_set.groups.tolist())),
+            "classes": {str(name): int((image_set.labels == i).sum()) for i, name in enumerate(image_set.class_names)},
             "fractions": FRACTIONS,
         },
-        "backbone": {"name": args.backbone.name, "image_size_px": int(pictures.images.shape[1])},
+        "backbone": {"name": args.backbone.name, "image_size_px": int(image_set.images.shape[1])},
         "budget": {
             "epochs": args.epochs,
             "batch_size": args.batch_size,
@@ -149,28 +149,28 @@ def _table(report: dict) -> str:
     return "\n".join(rows)
 
 
-def load_pictures(dataset_dir: Path, *, size: int, cache_dir: Path | None = None) -> Pictures:
-    """All pictures of `dataset_dir`, decoded once.
+def load_images(dataset_dir: Path, *, size: int, cache_dir: Path | None = None) -> ImageSet:
+    """All images of `dataset_dir`, decoded once.
 
     Args:
         dataset_dir: holds a folder per class.
-        size: side of the square that every picture is squeezed into, in pixels.
-        cache_dir: where decoded pictures are kept, for a quicker second run.
+        size: side of the square that every image is squeezed into, in pixels.
+        cache_dir: where decoded images are kept, for a quicker second run.
 
     Raises:
-        UserError: there are fewer than two class folders with pictures.
+        UserError: there are fewer than two class folders with images.
     """
     rows = dataset_rows(dataset_dir)
     key = hashlib.sha256(f"{dataset_dir.resolve()}:{size}:{len(rows)}".encode()).hexdigest()[:16]
     cached = cache_dir / f"{key}.npz" if cache_dir else None
     if cached and cached.exists():
         with np.load(cached) as content:
-            return Pictures(**content)
+            return ImageSet(**content)
     class_names = sorted({class_name for class_name, _, _ in rows})
     if len(class_names) < 2:
-        raise UserError(f"Need at least 2 class folders with pictures in {dataset_dir}, found {class_names}.")
+        raise UserError(f"Need at least 2 class folders with images in {dataset_dir}, found {class_names}.")
     paths = [path for _, path, _ in rows]
-    pictures = Pictures(
+    image_set = ImageSet(
         images=np.stack([np.asarray(pixels.load_image(path).resize((size, size), Image.BILINEAR)) for path in paths]),
         labels=np.array([class_names.index(class_name) for class_name, _, _ in rows]),
         groups=np.array([group for _, _, group in rows]),
@@ -180,12 +180,12 @@ def load_pictures(dataset_dir: Path, *, size: int, cache_dir: Path | None = None
     )
     if cached:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        np.savez(cached, **vars(pictures))
-    return pictures
+        np.savez(cached, **vars(image_set))
+    return image_set
 
 
 def dataset_rows(dataset_dir: Path) -> list[tuple[str, Path, str]]:
-    """Class, file and group of every picture, from manifest.csv where there is one."""
+    """Class, file and group of every image, from manifest.csv where there is one."""
     manifest_path = dataset_dir / "manifest.csv"
     if manifest_path.exists():
         with manifest_path.open(encoding="utf-8", newline="") as file:
@@ -199,15 +199,15 @@ def dataset_rows(dataset_dir: Path) -> list[tuple[str, Path, str]]:
 
 def _properties(path: Path) -> np.ndarray:
     """[6] logarithms of width, height, bytes and bytes per pixel, proportions, and the format as a number."""
-    picture = pixels.decode(path)
-    n_pixels, n_bytes = picture.width_px * picture.height_px, path.stat().st_size
-    image_format = int(hashlib.sha256(picture.image_format.encode()).hexdigest()[:4], 16)
-    logarithms = np.log([picture.width_px, picture.height_px, n_bytes, n_bytes / n_pixels])
-    return np.array([*logarithms, picture.width_px / picture.height_px, image_format])
+    decoded = pixels.decode(path)
+    n_pixels, n_bytes = decoded.width_px * decoded.height_px, path.stat().st_size
+    image_format = int(hashlib.sha256(decoded.image_format.encode()).hexdigest()[:4], 16)
+    logarithms = np.log([decoded.width_px, decoded.height_px, n_bytes, n_bytes / n_pixels])
+    return np.array([*logarithms, decoded.width_px / decoded.height_px, image_format])
 
 
 def split_indices(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
-    """Positions of the pictures in train, validation and test; a group is on one side."""
+    """Positions of the images in train, validation and test; a group is on one side."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for label, group in zip(labels, groups, strict=True):
         counts[str(group)][str(label)] += 1
@@ -216,27 +216,27 @@ def split_indices(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> dict[
     return {name: np.flatnonzero(names == name) for name in FRACTIONS}
 
 
-def score(method: str, pictures: Pictures, args: TransferArguments, *, seed: int, rate: float | None) -> float:
+def score(method: str, image_set: ImageSet, args: TransferArguments, *, seed: int, rate: float | None) -> float:
     """Macro accuracy of `method` on the test split of `seed`."""
-    indices = split_indices(pictures.labels, pictures.groups, seed=seed)
+    indices = split_indices(image_set.labels, image_set.groups, seed=seed)
     if method in NETWORKS:
-        return train(method, pictures, indices, args, seed=seed, rate=rate, evaluated="test")
+        return train(method, image_set, indices, args, seed=seed, rate=rate, evaluated="test")
     if method == "linear_probe":
-        return probe(frozen_features(args.backbone, pictures.images), pictures.labels, indices)
+        return probe(frozen_features(args.backbone, image_set.images), image_set.labels, indices)
     if method == "colour_histogram":
         predicted = baselines.predict_by_colour(
-            pictures.histograms[indices["train"]],
-            pictures.labels[indices["train"]],
-            [pictures.histograms[indices["test"]]],
+            image_set.histograms[indices["train"]],
+            image_set.labels[indices["train"]],
+            [image_set.histograms[indices["test"]]],
             seed=seed,
         )
     elif method == "file_properties":
         trees = HistGradientBoostingClassifier(class_weight="balanced", random_state=seed)
-        trees.fit(pictures.properties[indices["train"]], pictures.labels[indices["train"]])
-        predicted = trees.predict(pictures.properties[indices["test"]])
+        trees.fit(image_set.properties[indices["train"]], image_set.labels[indices["train"]])
+        predicted = trees.predict(image_set.properties[indices["test"]])
     else:
         raise UserError(f"There is no method {method!r}; take some of {sorted(DESCRIPTIONS)}.")
-    return float(balanced_accuracy_score(pictures.labels[indices["test"]], predicted))
+    return float(balanced_accuracy_score(image_set.labels[indices["test"]], predicted))
 
 
 NETWORKS = ("from_scratch", "fine_tuned")
@@ -244,7 +244,7 @@ DESCRIPTIONS = {"file_properties", "colour_histogram", "linear_probe", *NETWORKS
 
 
 def frozen_features(backbone: Path, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
-    """[n, 2 D] CLS token and mean patch token of every picture."""
+    """[n, 2 D] CLS token and mean patch token of every decoded."""
     model, normalise = _load(backbone, n_classes=2, from_scratch=False)
     model.eval()
     features = []
@@ -294,19 +294,19 @@ class Normalise:
         return (values - torch.tensor(self.mean).view(3, 1, 1)) / torch.tensor(self.std).view(3, 1, 1)
 
 
-def _choose_rate(method: str, pictures: Pictures, args: TransferArguments) -> float:
+def _choose_rate(method: str, image_set: ImageSet, args: TransferArguments) -> float:
     """The learning rate with the best macro accuracy on the validation split of SEARCH_SEED."""
-    indices = split_indices(pictures.labels, pictures.groups, seed=SEARCH_SEED)
+    indices = split_indices(image_set.labels, image_set.groups, seed=SEARCH_SEED)
     scores = {}
     for rate in args.learning_rates:
-        scores[rate] = train(method, pictures, indices, args, seed=SEARCH_SEED, rate=rate, evaluated="validation")
+        scores[rate] = train(method, image_set, indices, args, seed=SEARCH_SEED, rate=rate, evaluated="validation")
         logger.info("%s, learning rate %g: %.3f on validation", method, rate, scores[rate])
     return max(scores, key=lambda rate: scores[rate])
 
 
 def train(
     method: str,
-    pictures: Pictures,
+    image_set: ImageSet,
     indices: dict[str, np.ndarray],
     args: TransferArguments,
     *,
@@ -316,8 +316,8 @@ def train(
 ) -> float:
     """Macro accuracy on the split `evaluated` after training all weights on the train split."""
     torch.manual_seed(seed)
-    model, normalise = _load(args.backbone, n_classes=len(pictures.class_names), from_scratch=method == "from_scratch")
-    images, labels = torch.from_numpy(pictures.images), torch.from_numpy(pictures.labels)
+    model, normalise = _load(args.backbone, n_classes=len(image_set.class_names), from_scratch=method == "from_scratch")
+    images, labels = torch.from_numpy(image_set.images), torch.from_numpy(image_set.labels)
     weights = 1.0 / torch.bincount(labels[indices["train"]]).float()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
     n_batches = -(-len(indices["train"]) // args.batch_size)
@@ -339,11 +339,11 @@ def train(
     with torch.inference_mode():
         batches = images[indices[evaluated]].split(128)
         predicted = torch.cat([model(normalise(batch)).logits.argmax(1) for batch in batches])
-    return float(balanced_accuracy_score(pictures.labels[indices[evaluated]], predicted.numpy()))
+    return float(balanced_accuracy_score(image_set.labels[indices[evaluated]], predicted.numpy()))
 
 
 def augment(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """uint8 [B, S, S, 3] pictures, each cropped to 60-100 % of its area, with brightness and contrast varied by 20 %.
+    """uint8 [B, S, S, 3] images, each cropped to 60-100 % of its area, with brightness and contrast varied by 20 %.
 
     The same variation as in fine-tuning with this project; nothing is mirrored.
     """

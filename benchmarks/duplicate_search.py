@@ -30,7 +30,7 @@ from memevit.data import hashes, keypoints, proposals, sample
 
 logger = logging.getLogger(__name__)
 
-_CODES_PER_PICTURE = 3  # About what `hashes.codes` finds.
+_CODES_PER_IMAGE = 3  # About what `hashes.codes` finds.
 _N_DRAWN = 150  # Memes of each game whose hashes are taken.
 _TEMPLATE_SIZE = 100
 _N_FLIPS = 6  # Bits of a repost that may differ from its template's.
@@ -166,9 +166,9 @@ def _in_a_process_of_its_own(kind: str, size: int, seed: int, drawn: np.ndarray)
 
 def _search(kind: str, size: int, seed: int, drawn: np.ndarray) -> dict:
     codes = KINDS[kind](size, drawn, np.random.default_rng(seed))
-    pictures = [tuple(codes[at : at + _CODES_PER_PICTURE].tolist()) for at in range(0, size, _CODES_PER_PICTURE)]
+    images = [tuple(codes[at : at + _CODES_PER_IMAGE].tolist()) for at in range(0, size, _CODES_PER_IMAGE)]
     before, before_cpu = time.perf_counter(), time.process_time()
-    pairs, n_crowded = hashes.candidate_pairs(pictures)
+    pairs, n_crowded = hashes.candidate_pairs(images)
     seconds, cpu_seconds = time.perf_counter() - before, time.process_time() - before_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {

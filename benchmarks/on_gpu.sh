@@ -5,22 +5,30 @@
 #     PYTHON=.venv/bin/python RESULTS_DIR=/tmp/found bash benchmarks/on_gpu.sh
 #     TOY=1 RESULTS_DIR=/tmp/found bash benchmarks/on_gpu.sh   the same steps in miniature, on any device
 #
-# Needs bash, coreutils (`timeout`), and a Python with requirements.txt and pytest, whose torch is built for CUDA.
-# Needs no network. Drawn images and caches go to WORK, a temporary folder by default.
+# Needs bash, coreutils (`timeout`), a C compiler (with which torch.compile builds what starts its kernels), and a Python
+# with its headers, requirements.txt and pytest, whose torch is built for CUDA. Needs no network, about 10 GB for drawn
+# images and caches in WORK, by default a temporary folder that is removed at the end, and 3 GB in /dev/shm, through
+# which the 16 loader workers of the plain Trainer pass their batches (containers often have 64 MB: --shm-size).
+#
+# One GPU works, the first one unless CUDA_VISIBLE_DEVICES names another: of several, the Trainer would use all.
 #
 # Each step has its own time limit and writes its results before the next one begins. LIMIT_S is for all of them: a step
 # that would begin later is left out. The summary comes in any case, and the exit code is 1 if a step did not succeed.
 
 set -u
+SECONDS=0
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 PYTHON=${PYTHON:-python3}
 RESULTS_DIR=${RESULTS_DIR:-benchmarks/results}
 LIMIT_S=${LIMIT_S:-480}
 TOY=${TOY:-}
 KILL_AFTER_S=5
-WORK=${WORK:-$(mktemp -d)} || exit 2
+if [ -z "${WORK:-}" ]; then
+    WORK=$(mktemp -d) || exit 2
+    trap 'rm -rf "$WORK"' EXIT
+fi
 mkdir -p "$RESULTS_DIR" "$WORK" || exit 2
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
 
 DEVICE=$("$PYTHON" -c 'from memevit.model.classifier import best_device; print(best_device().type)') || {
     echo "error: $PYTHON can't import the project. Install requirements.txt, or name another with PYTHON." >&2
@@ -48,13 +56,12 @@ else
     profile=(--n_images 2048 --batch_size 128 --n_steps 20 --bf16)
 fi
 
-begun_s=$SECONDS
 summary=()
 failed=0
 
 # step NAME LIMIT_S COMMAND...: run it for at most LIMIT_S seconds, and note how it ended.
 step() {
-    local name=$1 limit_s=$((slower * $2)) start_s=$SECONDS left_s=$((LIMIT_S - (SECONDS - begun_s))) code ended
+    local name=$1 limit_s=$((slower * $2)) start_s=$SECONDS left_s=$((LIMIT_S - SECONDS)) code ended
     shift 2
     [ "$limit_s" -gt "$left_s" ] && limit_s=$left_s
     if [ "$limit_s" -le 0 ]; then
@@ -71,6 +78,7 @@ step() {
     fi
     [ "$code" -eq 0 ] || failed=1
     summary+=("$(printf '%-32s %4d s   %s' "$name" $((SECONDS - start_s)) "$ended")")
+    echo "== $name: $ended"
 }
 
 # measure NAME LIMIT_S MODULE ARGUMENTS...: a benchmark that writes RESULTS_DIR/NAME_DEVICE.json.

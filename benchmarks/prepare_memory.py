@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import drawn_pictures, memory
+from benchmarks import drawn_images, memory
 from memevit import cli, results
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def main(args: MemoryArguments) -> None:
 def _measure(n_images: int, processes: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         source, output_dir = Path(folder) / "source", Path(folder) / "data"
-        drawn_pictures.write_classes(source, n_images=n_images, size=SIZE_PX, suffix="jpg", n_processes=processes)
+        drawn_images.write_classes(source, n_images=n_images, size=SIZE_PX, suffix="jpg", n_processes=processes)
         options = ["--source", str(source), "--output_dir", str(output_dir), "--num_proc", str(processes)]
         found = memory.measured(
             [sys.executable, "data_prep.py", *options],

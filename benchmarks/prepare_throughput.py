@@ -24,7 +24,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks import drawn_pictures
+from benchmarks import drawn_images
 from memevit import cli, results
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _shrink(path: Path, *, reduced: bool) -> None:
 def _measure(suffix: str, args: ThroughputArguments) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
-        paths = drawn_pictures.write_classes(
+        paths = drawn_images.write_classes(
             source, n_images=args.n_images, size=SIZE_PX, suffix=suffix, n_processes=args.processes
         )
         seconds: dict[str, list[float]] = {side: [] for side in SIDES}

@@ -122,8 +122,8 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
     choose_attention(model, precision, model.device)
     image_processor = AutoImageProcessor.from_pretrained(backbone)
     side = int(image_processor.size.get("height") or image_processor.size["shortest_edge"])
-    pictures = {
-        name: _Pictures(prepared.paths_of(split), split["label"][:], image_processor, side, varied=name == "train")
+    images = {
+        name: _Images(prepared.paths_of(split), split["label"][:], image_processor, side, varied=name == "train")
         for name, split in data.items()
     }
     best = _best_weights()
@@ -134,13 +134,13 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
             report_to="none", use_cpu=True, disable_tqdm=True, remove_unused_columns=False, bf16=precision == "bf16",
         )  # fmt: skip
         trainer = Trainer(
-            model=model, args=args, train_dataset=pictures["train"], eval_dataset=pictures["validation"],
+            model=model, args=args, train_dataset=images["train"], eval_dataset=images["validation"],
             data_collator=default_data_collator, callbacks=[best],
         )  # fmt: skip
         seconds = trainer.train().metrics["train_runtime"]
         model.load_state_dict(best.weights)
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    logits = {name: _logits(model, pictures[name]) for name in runs.SPLITS}
+    logits = {name: _logits(model, images[name]) for name in runs.SPLITS}
     found = Predictions(
         class_names=names,
         paths=[file for name in runs.SPLITS for file in data[name]["file"]],
@@ -151,13 +151,13 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
     return runs.scores(found) | {"seconds": round(seconds, 1)}
 
 
-def _logits(model: Any, pictures: "_Pictures") -> np.ndarray:
+def _logits(model: Any, images: "_Images") -> np.ndarray:
     """[n, C] in single precision, whatever the training computed in."""
     import torch
 
     model.eval()
     with torch.inference_mode():
-        found = [model(pixel_values=pictures[number]["pixel_values"][None]).logits for number in range(len(pictures))]
+        found = [model(pixel_values=images[number]["pixel_values"][None]).logits for number in range(len(images))]
     return torch.cat(found).numpy()
 
 
@@ -188,7 +188,7 @@ def _best_weights() -> Any:
     return BestWeights()
 
 
-class _Pictures:
+class _Images:
     """Images and labels of one split, decoded once, as the example shows them."""
 
     def __init__(self, paths: list[Path], labels: list[int], image_processor: Any, side: int, *, varied: bool) -> None:

@@ -194,7 +194,7 @@ def throughput(trainer: Trainer, n_warm_up: int) -> float:
     return (trainer.args.max_steps - n_warm_up) * trainer.args.train_batch_size / (clock.end - clock.start)
 
 
-def plain_throughput(model: PreTrainedModel, pictures: PlainDataset, args: TrainBenchmarkArguments) -> float:
+def plain_throughput(model: PreTrainedModel, images: PlainDataset, args: TrainBenchmarkArguments) -> float:
     """Images per second of the plain Trainer, once its loader runs steadily.
 
     Each worker makes a whole batch, so all of them come to their first one together: only whole rounds count.
@@ -203,7 +203,7 @@ def plain_throughput(model: PreTrainedModel, pictures: PlainDataset, args: Train
     n_warm_up = max(_WARM_UP_STEPS, n_workers)
     n_steps = n_warm_up + n_workers * math.ceil((args.n_steps - _WARM_UP_STEPS) / n_workers)
     workers = {"dataloader_num_workers": n_workers, "dataloader_persistent_workers": True}
-    return throughput(Trainer(model, trainer_arguments(args, n_steps, **workers), train_dataset=pictures), n_warm_up)
+    return throughput(Trainer(model, trainer_arguments(args, n_steps, **workers), train_dataset=images), n_warm_up)
 
 
 def feeding(trainer: ImageTrainer) -> float:

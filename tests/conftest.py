@@ -10,21 +10,58 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modules-")  # For code that comes with a model.
 
+import functools
+import gc
 import ipaddress
 import shutil
 import socket
+import sys
 
+import filelock
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from memevit import cli
+from memevit import cli, decoding
 
 COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170)}
 
 
 def pytest_unconfigure():
     shutil.rmtree(os.environ["HF_MODULES_CACHE"], ignore_errors=True)
+
+
+def pytest_collection_finish():
+    """Take what was imported out of every later garbage collection: a training asks for three, of 0.2 s each."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_done_twice():
+    """Decode in this process, for others take 0.4 s to start; and draw the images of no game once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "mapped", lambda function, items, **_: ((item, function(item)) for item in items))
+        if "torch" in sys.modules:  # Else nothing is trained.
+            from memevit.commands import calibrate
+
+            patch.setattr(calibrate, "_drawn", functools.cache(calibrate._drawn))
+        yield
+
+
+@pytest.fixture
+def decoder_processes(monkeypatch):
+    """Decode in processes all the same."""
+    monkeypatch.setattr(decoding, "mapped", _MAPPED)
+
+
+_MAPPED = decoding.mapped
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Leave the figures of a model folder out, which take a third of a short training."""
+    monkeypatch.setattr("memevit.evaluation.plots.figures", lambda found: {})
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +90,7 @@ def _is_loopback(host):
         return host == "localhost"
 
 
-def draw_picture(seed, *, colour=(128, 128, 128), size=(96, 72)):
+def draw_image(seed, *, colour=(128, 128, 128), size=(96, 72)):
     """An image that no other seed gives: shapes on tinted noise."""
     random = np.random.default_rng(seed)
     noise = random.integers(-40, 41, (size[1] // 4 + 1, size[0] // 4 + 1, 3))
@@ -75,7 +112,7 @@ def write_classes(root, *, n=12, class_names=("coral", "moss", "slate"), suffix=
         (root / name).mkdir(parents=True, exist_ok=True)
         for index in range(n):
             seed = first_seed + 1000 * number + index
-            image = draw_picture(seed, colour=list(COLOURS.values())[number % len(COLOURS)])
+            image = draw_image(seed, colour=list(COLOURS.values())[number % len(COLOURS)])
             image.save(root / name / f"{name}_{index:03}.{suffix}")
     return root
 
@@ -142,26 +179,44 @@ def tiny_backbone(tmp_path_factory):
     return path
 
 
+def made_once(tmp_path_factory, name, make):
+    """A copy of the folder that `make` fills; with several workers, one of them makes it and all have a copy."""
+    copy = tmp_path_factory.mktemp(name)
+    shared = tmp_path_factory.getbasetemp()
+    shared = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / f"shared-{name}"
+    with filelock.FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            partial = shared.with_name(f"{shared.name}.partial")
+            partial.mkdir()
+            make(partial)
+            partial.rename(shared)
+    return shutil.copytree(shared, copy, dirs_exist_ok=True)
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """A prepared dataset of three tinted classes, 40 images each."""
-    root = tmp_path_factory.mktemp("prepared")
-    write_classes(root / "source", n=40)
-    assert run_data_prep("--source", root / "source", "--output_dir", root / "data", "--num_proc", 1) == 0
-    return root / "data"
+    """A prepared dataset of three tinted classes, 40 images each, beside its source."""
+
+    def prepare(root):
+        write_classes(root / "source", n=40)
+        assert run_data_prep("--source", root / "source", "--output_dir", root / "data", "--num_proc", 1) == 0
+
+    return made_once(tmp_path_factory, "prepared", prepare) / "data"
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, prepared, tiny_backbone):
     """A model folder: the tiny backbone fine-tuned on `prepared`."""
-    model_dir = tmp_path_factory.mktemp("trained") / "model"
-    code = run_finetune(
-        *("--dataset", prepared, "--output_dir", model_dir, "--model_name_or_path", tiny_backbone),
-        *("--num_train_epochs", 12, "--learning_rate", 5e-3, "--per_device_train_batch_size", 16),
-        *("--use_cpu", "--disable_tqdm", True, "--save_total_limit", 2),
-    )
-    assert code == 0
-    return model_dir
+
+    def train(root):
+        code = run_finetune(
+            *("--dataset", prepared, "--output_dir", root / "model", "--model_name_or_path", tiny_backbone),
+            *("--num_train_epochs", 12, "--learning_rate", 5e-3, "--per_device_train_batch_size", 16),
+            *("--use_cpu", "--disable_tqdm", True, "--save_total_limit", 2),
+        )
+        assert code == 0
+
+    return made_once(tmp_path_factory, "trained", train) / "model"
 
 
 ATTACK = '=cmd|"<script>alert(1)</script>'

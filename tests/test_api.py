@@ -10,7 +10,7 @@ import pytest
 import memevit
 from memevit import results
 from memevit.errors import UserError
-from tests.conftest import draw_picture, write_classes
+from tests.conftest import draw_image, write_classes
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,7 @@ def test_a_notebook_goes_from_images_to_probabilities(tmp_path, tiny_backbone):
     assert "linear probe" in str(done)
     assert results.read(done.output_dir)["comparisons"] == done.sections["comparisons"]
     assert results.read_run(done.output_dir)["seed"] == 3
-    found = memevit.Classifier.load(done.output_dir).probabilities([draw_picture(1)])
+    found = memevit.Classifier.load(done.output_dir).probabilities([draw_image(1)])
     assert found.shape == (1, 3)
     assert np.allclose(found.sum(), 1.0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import draw_picture, run_data_prep, run_finetune, run_sort, write_classes
+from tests.conftest import draw_image, run_data_prep, run_finetune, run_sort, write_classes
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +42,7 @@ def test_a_source_that_is_no_dataset(tmp_path, capsys, make, message):
 def test_too_many_broken_files_stop_the_preparation(tmp_path, capsys):
     source = write_classes(tmp_path / "source", n=6)
     for index in range(6):
-        (source / "moss" / f"broken_{index}.jpg").write_bytes(b"no picture")
+        (source / "moss" / f"broken_{index}.jpg").write_bytes(b"no image")
     assert run_data_prep("--source", source, "--output_dir", tmp_path / "data", "--num_proc", 1) == 2
     (error,) = said(capsys)
     assert "6 of 24 images can't be used" in error
@@ -158,7 +158,7 @@ def test_two_precisions_are_one_too_many(tmp_path, capsys, prepared, tiny_backbo
 
 def test_rows_do_not_take_the_place_of_a_folder(tmp_path, capsys):
     (tmp_path / "rows").mkdir()
-    draw_picture(1).save(tmp_path / "meme.png")
+    draw_image(1).save(tmp_path / "meme.png")
     assert run_sort("--model", tmp_path, "--output", tmp_path / "rows", tmp_path / "meme.png") == 2
     assert "rows is a folder. Name a file for --output" in said(capsys)[0]
 
@@ -177,7 +177,7 @@ def test_a_folder_that_data_prep_did_not_write_is_no_dataset(tmp_path, capsys):
     assert "python data_prep.py --source" in said(capsys)[0]
 
 
-def test_a_picture_that_has_gone_is_named(tmp_path, capsys, prepared, tiny_backbone):
+def test_an_image_that_has_gone_is_named(tmp_path, capsys, prepared, tiny_backbone):
     shutil.copytree(prepared, tmp_path / "data")
     next((tmp_path / "data" / "test" / "moss").iterdir()).unlink()
     argv = ("--dataset", tmp_path / "data", "--output_dir", tmp_path / "model", "--use_cpu")
@@ -195,13 +195,13 @@ def test_a_finished_model_is_not_trained_over(trained, capsys, prepared, tiny_ba
 
 @pytest.mark.parametrize(("path", "message"), [("nowhere", "holds no model"), (".", "holds no model")])
 def test_sorting_needs_a_model_folder(tmp_path, capsys, path, message):
-    draw_picture(1).save(tmp_path / "meme.png")
+    draw_image(1).save(tmp_path / "meme.png")
     assert run_sort("--model", tmp_path / path, tmp_path / "meme.png") == 2
     assert message in said(capsys)[0]
 
 
 def test_a_backbone_without_a_head_sorts_nothing(tmp_path, capsys):
-    draw_picture(1).save(tmp_path / "meme.png")
+    draw_image(1).save(tmp_path / "meme.png")
     assert run_sort("--model", ROOT / "backbones" / "vit-micro-patch8-64", tmp_path / "meme.png") == 2
     assert "holds a backbone without a head" in said(capsys)[0]
 
@@ -210,7 +210,7 @@ def test_a_damaged_model_is_named(tmp_path, capsys, trained):
     shutil.copytree(trained, tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    draw_picture(1).save(tmp_path / "meme.png")
+    draw_image(1).save(tmp_path / "meme.png")
     assert run_sort("--model", tmp_path / "model", tmp_path / "meme.png") == 2
     assert "can't be loaded" in said(capsys)[0]
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from memevit import decoding
 from memevit.model.geometry import Geometry
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
+pytestmark = pytest.mark.usefixtures("decoder_processes")
 SQUARE = Geometry(resample=Image.Resampling.BILINEAR, size=(16, 16))
 
 
@@ -27,16 +28,16 @@ class Dangerous:
         return SQUARE(image)
 
 
-def pictures(folder, n):
+def drawn(folder, n):
     paths = [folder / f"{number:03}.png" for number in range(n)]
     for number, path in enumerate(paths):
-        draw_picture(number).save(path)
+        draw_image(number).save(path)
     return paths
 
 
 def test_levels_come_in_input_order_and_a_bad_file_has_its_reason(tmp_path):
-    paths = pictures(tmp_path, 40)
-    paths[7].write_text("no picture")
+    paths = drawn(tmp_path, 40)
+    paths[7].write_text("no image")
     found = list(decoding.decoded(paths, SQUARE, n_processes=2))
     here = list(decoding.decoded(paths, SQUARE, n_processes=0))
     assert [path for path, _ in found] == paths
@@ -47,7 +48,7 @@ def test_levels_come_in_input_order_and_a_bad_file_has_its_reason(tmp_path):
 
 
 def test_a_file_that_crashes_its_decoder_is_a_problem_and_the_others_are_decoded(tmp_path):
-    paths = pictures(tmp_path, 9)
+    paths = drawn(tmp_path, 9)
     Image.new("RGB", (13, 20)).save(paths[4])
     found = [levels for _, levels in decoding.decoded(paths, Dangerous(), n_processes=2)]
     assert found[4] == decoding.CRASHED
@@ -55,7 +56,7 @@ def test_a_file_that_crashes_its_decoder_is_a_problem_and_the_others_are_decoded
 
 
 def test_a_file_that_takes_for_ever_is_given_up(tmp_path, monkeypatch):
-    paths = pictures(tmp_path, 3)
+    paths = drawn(tmp_path, 3)
     Image.new("RGB", (14, 20)).save(paths[0])
     assert len(list(decoding.decoded(paths[1:2], Dangerous(), n_processes=1))) == 1
     ask = decoding._Decoder.ask
@@ -73,11 +74,11 @@ def test_a_file_that_takes_for_ever_is_given_up(tmp_path, monkeypatch):
 def test_a_decoder_that_can_not_start_is_no_fault_of_the_files(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="could not be started"):
-        list(decoding.decoded(pictures(tmp_path, 2), SQUARE, n_processes=1))
+        list(decoding.decoded(drawn(tmp_path, 2), SQUARE, n_processes=1))
 
 
 def test_paths_are_read_only_a_little_ahead_of_the_results(tmp_path):
-    (path,) = pictures(tmp_path, 1)
+    (path,) = drawn(tmp_path, 1)
     n_read = 0
 
     def endless():
@@ -97,7 +98,7 @@ def test_an_end_in_the_middle_leaves_no_process(tmp_path, monkeypatch):
     started = []
     popen = decoding.subprocess.Popen
     monkeypatch.setattr(decoding.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
-    found = decoding.decoded(pictures(tmp_path, 20), SQUARE, n_processes=2)
+    found = decoding.decoded(drawn(tmp_path, 20), SQUARE, n_processes=2)
     next(found)
     found.close()
     assert 1 <= len(started) <= 2

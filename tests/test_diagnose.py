@@ -10,7 +10,7 @@ import pytest
 
 import memevit
 from memevit import manifest, results
-from tests.conftest import draw_picture, run_data_prep, run_diagnose, write_classes
+from tests.conftest import draw_image, run_data_prep, run_diagnose, write_classes
 
 
 def read_corrections(path):
@@ -121,8 +121,8 @@ def test_any_checkpoint_can_be_diagnosed_from_python(trained, prepared, tmp_path
 
 def test_a_pool_is_ranked_with_what_is_unlike_training_first(diagnosed, tmp_path):
     for number in range(6):
-        draw_picture(900, colour=(220, 90, 70)).save(tmp_path / f"same-{number}.png")
-    draw_picture(7, colour=(250, 250, 250)).save(tmp_path / "white.png")
+        draw_image(900, colour=(220, 90, 70)).save(tmp_path / f"same-{number}.png")
+    draw_image(7, colour=(250, 250, 250)).save(tmp_path / "white.png")
     (tmp_path / "broken.png").write_bytes(b"nothing")
     options = ("--only", "confidence", "--pool", tmp_path, "--num_proc", 1)
     assert run_diagnose("--model", diagnosed / "model", "--dataset", diagnosed / "data", *options) == 0

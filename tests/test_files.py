@@ -34,7 +34,8 @@ def test_nothing_needs_what_only_linux_has():
     """On macOS there is no posix_fallocate and no sched_getaffinity; on others no fcntl."""
     code = """
 import os
-del os.posix_fallocate, os.sched_getaffinity
+for name in ("posix_fallocate", "sched_getaffinity"):
+    vars(os).pop(name, None)
 from memevit import cores, decoding, files
 import memevit.data.prepare
 assert cores.n_cores() >= 1

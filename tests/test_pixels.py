@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from memevit import pixels
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 
 def saved(image, image_format, **options):
@@ -57,14 +57,14 @@ def test_the_first_frame_of_an_animation_is_used():
     for image_format in ("GIF", "WEBP"):
         options = {"lossless": True} if image_format == "WEBP" else {}
         content = saved(frames[0], image_format, save_all=True, append_images=frames[1:], duration=90, **options)
-        picture = pixels.decode(content)
-        assert picture.n_frames == 3
-        assert picture.image.getpixel((8, 8)) == (255, 0, 0)
+        decoded = pixels.decode(content)
+        assert decoded.n_frames == 3
+        assert decoded.image.getpixel((8, 8)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
 def test_every_mode_becomes_rgb(mode):
-    image = draw_picture(1).convert("L").convert("F").convert(mode) if mode in ("I", "F") else draw_picture(1)
+    image = draw_image(1).convert("L").convert("F").convert(mode) if mode in ("I", "F") else draw_image(1)
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     elif mode not in ("I", "F"):
@@ -78,8 +78,8 @@ def test_every_mode_becomes_rgb(mode):
     [
         (b"", "not an image"),
         (b"<html><body>404</body></html>", "not an image"),
-        (saved(draw_picture(2, size=(400, 300)), "JPEG").getvalue()[:3000], "damaged"),
-        (saved(draw_picture(2, size=(400, 300)), "PNG").getvalue()[:3000], "damaged"),
+        (saved(draw_image(2, size=(400, 300)), "JPEG").getvalue()[:3000], "damaged"),
+        (saved(draw_image(2, size=(400, 300)), "PNG").getvalue()[:3000], "damaged"),
     ],
 )
 def test_what_can_not_be_decoded_says_why(content, reason):
@@ -100,16 +100,16 @@ def test_a_missing_file_is_unreadable_and_names_no_path(tmp_path):
 
 
 def test_a_large_jpeg_is_decoded_at_reduced_scale_but_never_below_the_wanted_size():
-    content = saved(draw_picture(3, size=(1920, 1080)), "JPEG")
-    picture = pixels.decode(content, at_least_px=512)
-    assert (picture.width_px, picture.height_px) == (1920, 1080)
-    assert picture.image.size == (960, 540)
+    content = saved(draw_image(3, size=(1920, 1080)), "JPEG")
+    decoded = pixels.decode(content, at_least_px=512)
+    assert (decoded.width_px, decoded.height_px) == (1920, 1080)
+    assert decoded.image.size == (960, 540)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (saved(draw_picture(1), "EPS").getvalue(), "EPS files are programs that draw"),
+        (saved(draw_image(1), "EPS").getvalue(), "EPS files are programs that draw"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, which Pillow can't decode"),
     ],
 )
@@ -119,7 +119,7 @@ def test_what_pillow_does_not_decode_by_itself_is_named(content, reason):
 
 
 def test_any_error_of_a_decoder_makes_a_file_unreadable():
-    dds = bytearray(saved(draw_picture(1), "DDS").getvalue())
+    dds = bytearray(saved(draw_image(1), "DDS").getvalue())
     dds[80:84] = b"\0\x18\0\0"  # Flags of no known pixel format: NotImplementedError.
     with pytest.raises(pixels.UnreadableImageError, match="damaged: Unknown pixel format"):
         pixels.load_image(io.BytesIO(dds))
@@ -128,7 +128,7 @@ def test_any_error_of_a_decoder_makes_a_file_unreadable():
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "DDS"])
 def test_damage_anywhere_gives_pixels_or_a_reason(image_format):
     random = np.random.default_rng(0)
-    whole = saved(draw_picture(1, size=(40, 32)), image_format).getvalue()
+    whole = saved(draw_image(1, size=(40, 32)), image_format).getvalue()
     n_unreadable = 0
     for _ in range(60):
         damaged = bytearray(whole)
@@ -142,8 +142,8 @@ def test_damage_anywhere_gives_pixels_or_a_reason(image_format):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_as_pillow_would(orientation):
-    image = draw_picture(5, size=(40, 28))
+def test_an_image_is_turned_as_pillow_would(orientation):
+    image = draw_image(5, size=(40, 28))
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = saved(image, "PNG", exif=exif)
@@ -164,7 +164,7 @@ def with_chunk(png, name, data):
 
 @pytest.mark.parametrize("image_format", ["TIFF", "GIF"])
 def test_the_first_page_is_read_whatever_has_happened_to_the_later_ones(image_format):
-    pages = [draw_picture(seed, size=(40, 32)) for seed in range(3)]
+    pages = [draw_image(seed, size=(40, 32)) for seed in range(3)]
     first = saved(pages[0], image_format).getvalue()
     whole = saved(pages[0], image_format, save_all=True, append_images=pages[1:]).getvalue()
     expected = np.asarray(pixels.load_image(io.BytesIO(whole)))
@@ -227,8 +227,8 @@ def test_bits_that_fill_the_16_as_png_demands_are_not_scaled_again():
     ],
 )
 def test_a_png_is_read_whatever_is_in_its_texts(name, data):
-    png = saved(draw_picture(1), "PNG").getvalue()
+    png = saved(draw_image(1), "PNG").getvalue()
     odd = with_chunk(png, name, data)
-    assert np.array_equal(np.asarray(pixels.load_image(io.BytesIO(odd))), np.asarray(draw_picture(1)))
+    assert np.array_equal(np.asarray(pixels.load_image(io.BytesIO(odd))), np.asarray(draw_image(1)))
     wrong_sum = odd.replace(name + data, name + data[:-1] + b"!") if data else odd
-    assert np.array_equal(np.asarray(pixels.load_image(io.BytesIO(wrong_sum))), np.asarray(draw_picture(1)))
+    assert np.array_equal(np.asarray(pixels.load_image(io.BytesIO(wrong_sum))), np.asarray(draw_image(1)))

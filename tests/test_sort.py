@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import draw_picture, run_sort
+from tests.conftest import draw_image, run_sort
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 def test_every_file_is_a_row_in_order_and_a_broken_one_has_its_reason(tmp_path, trained):
     folder = tmp_path / "memes"
     (folder / "more").mkdir(parents=True)
-    draw_picture(1).save(folder / "b.png")
-    draw_picture(2).save(folder / "more" / "ü nicode.jpg")
+    draw_image(1).save(folder / "b.png")
+    draw_image(2).save(folder / "more" / "ü nicode.jpg")
     (folder / "a.jpg").write_text("<html></html>")
     (folder / ".hidden.png").write_bytes(b"")
     assert run_sort("--model", trained, "--output", tmp_path / "rows.csv", folder, "--batch_size", 2) == 0
@@ -38,7 +38,7 @@ def test_every_file_is_a_row_in_order_and_a_broken_one_has_its_reason(tmp_path, 
 
 
 def test_json_lines_go_to_standard_output(tmp_path, trained, capsys):
-    draw_picture(1).save(tmp_path / "b.png")
+    draw_image(1).save(tmp_path / "b.png")
     (tmp_path / "c.gif").write_bytes(b"GIF89a")
     assert run_sort("--model", trained, "--format", "jsonl", tmp_path / "b.png", tmp_path / "c.gif") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -54,7 +54,7 @@ def test_json_lines_go_to_standard_output(tmp_path, trained, capsys):
 
 @pytest.mark.parametrize(("name", "more"), [("rows.jsonl", ()), ("rows.csv", ("--format", "jsonl"))])
 def test_the_name_of_the_file_says_how_rows_are_written_unless_a_flag_does(tmp_path, trained, name, more):
-    draw_picture(1).save(tmp_path / "b.png")
+    draw_image(1).save(tmp_path / "b.png")
     assert run_sort("--model", trained, "--output", tmp_path / name, *more, tmp_path / "b.png") == 0
     (line,) = (tmp_path / name).read_text().splitlines()
     assert json.loads(line)["file"] == str(tmp_path / "b.png")
@@ -62,7 +62,7 @@ def test_the_name_of_the_file_says_how_rows_are_written_unless_a_flag_does(tmp_p
 
 def test_batches_do_not_change_what_is_said(tmp_path, trained, capsys):
     for seed in range(5):
-        draw_picture(seed, size=(60 + 20 * seed, 80)).save(tmp_path / f"{seed}.png")
+        draw_image(seed, size=(60 + 20 * seed, 80)).save(tmp_path / f"{seed}.png")
     found = []
     for batch_size in (1, 3):
         assert run_sort("--model", trained, "--format", "jsonl", "--batch_size", batch_size, tmp_path) == 0
@@ -74,7 +74,7 @@ def test_batches_do_not_change_what_is_said(tmp_path, trained, capsys):
 def test_rows_stream_and_ctrl_c_ends_it_cleanly(tmp_path, trained):
     """A pipe that nobody writes to keeps its decoder waiting; the rows before it are there all the same."""
     for seed in range(3):
-        draw_picture(seed).save(tmp_path / f"{seed}.png")
+        draw_image(seed).save(tmp_path / f"{seed}.png")
     os.mkfifo(tmp_path / "never.png")
     files = [*(tmp_path / f"{seed}.png" for seed in range(3)), tmp_path / "never.png"]
     command = ["sort_memes.py", "--model", trained, "--format", "jsonl", "--batch_size", "1", "--num_proc", "2", *files]

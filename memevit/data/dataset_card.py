@@ -1,5 +1,6 @@
 """The dataset card: README.md with YAML front matter, rendered from prep.json."""
 
+import functools
 import urllib.parse
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,16 +33,8 @@ def render(
         model_id: a model on the Hub that was trained on it.
     """
     settings = prep["settings"] | ({"license": license_id} if license_id else {})
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("memevit.data", "."),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["text"] = escape.markdown_text
     title = settings["title"] or _title(list(prep["classes"]))
-    return environment.get_template(_TEMPLATE).render(
+    return _template().render(
         prep=prep,
         settings=settings,
         front_matter=_front_matter(prep, settings, title),
@@ -57,6 +50,19 @@ def render(
         splits_in_words=splits_in_words(prep),
         near_duplicates_in_words=near_duplicates_in_words(prep),
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("memevit.data", "."),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["text"] = escape.markdown_text
+    return environment.get_template(_TEMPLATE)
 
 
 def _kept_classes(prep: dict) -> dict[str, dict[str, int]]:

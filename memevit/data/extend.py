@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from memevit import files, manifest
-from memevit.data import dataset, imagefolder, layout, prepare
+from memevit.data import dataset, folder_names, imagefolder, layout, prepare
 from memevit.data.layout import Layout, SourceFile
 from memevit.errors import UserError
 
@@ -88,8 +88,8 @@ def require_new(class_names: list[str], old_names: list[str]) -> None:
             raise UserError(f"There is a class {name!r} already ({', '.join(old_names)}). Choose another name.")
         if not name.strip() or name != Path(name).name:
             raise UserError(f"{name!r} can't be the name of a class folder. Choose a name without slashes.")
-        layout.require_usable_name(name)
-    layout.require_distinct([*old_names, *class_names])
+        folder_names.require_usable_name(name)
+    folder_names.require_distinct([*old_names, *class_names])
 
 
 def _old(dataset_dir: Path, row: manifest.Row) -> SourceFile:

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from memevit import files
-from memevit.data import layout
+from memevit.data import folder_names, layout
 from memevit.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,11 @@ def _is_float(feature: Any) -> bool:
 
 def _known_splits(name: str, splits: list[str]) -> dict[str, str]:
     """The folder for each split to use: train, validation, test, or none if the dataset is not divided into those."""
-    known = {split: layout.SPLIT_FOLDERS[split.lower()] for split in splits if split.lower() in layout.SPLIT_FOLDERS}
+    known = {
+        split: folder_names.SPLIT_FOLDERS[split.lower()]
+        for split in splits
+        if split.lower() in folder_names.SPLIT_FOLDERS
+    }
     if len(set(known.values())) < len(known):
         raise UserError(
             f"{name} has several splits of one meaning: {list(known)}. Save the right ones as folders first."
@@ -228,7 +232,7 @@ def _class_folders(name: str, rows: Any, label_column: str) -> dict[Any, str]:
         classes = dict(enumerate(feature.names))
     else:
         classes = {label: str(label) for label in rows.unique(label_column) if label is not None and label != ""}
-    folders = {label: layout.acceptable_name(text) for label, text in classes.items()}
+    folders = {label: folder_names.acceptable_name(text) for label, text in classes.items()}
     changed = {text: folders[label] for label, text in classes.items() if folders[label] != text}
     if changed:
         logger.warning("Classes of %s were renamed so that they can be folders: %s", name, changed)

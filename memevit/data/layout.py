@@ -4,32 +4,16 @@ import logging
 import os
 import re
 import stat
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from memevit.data.folder_names import SPLIT_FOLDERS, require_distinct, require_usable_name
 from memevit.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Folder names by which `load_dataset("imagefolder")` knows a split, in any case here.
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-    "evaluation": "test",
-}
-# As a word of their own, in lower case, they make that loader take the images of a class for a split, too.
-_SPLIT_WORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(SPLIT_FOLDERS)})(?=[-._ 0-9]|$)")
-_UNLOADABLE = re.compile(r"^__|::|\\|\$|[\x00-\x1f\x7f\ud800-\udfff]")  # Passed over, or a part of its own syntax.
 IMAGE_SUFFIXES = set(
     ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .dib .tif .tiff .avif .heic .heif .ppm .pgm .jp2 .ico .tga".split()
 )
@@ -38,9 +22,6 @@ _LIKE_SPLIT = re.compile(rf"(?:\w+[-_ ])??({'|'.join(SPLIT_FOLDERS)})[-_ ]?(?:\d
 # What systems and network drives put into folders by themselves, among it copies of images.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
 _HIDDEN_BY_SYSTEMS = {".git", ".ipynb_checkpoints", ".cache", ".thumbnails", ".trash", ".trashes", ".spotlight-v100"}
-
-
-_MAX_NAME_LETTERS = 60  # Of a class folder made for a dataset of the Hub; 240 bytes even in Japanese.
 
 
 @dataclass(slots=True)
@@ -136,47 +117,6 @@ def _require_classes(root: Path, base: Path, splits: list[tuple[str, Path]], by_
         require_usable_name(name)
 
 
-def require_usable_name(name: str) -> None:
-    """Check that `load_dataset` will read the images of a class folder called `name`.
-
-    Raises:
-        UserError: it would not.
-    """
-    if word := _SPLIT_WORD.search(name):
-        raise UserError(
-            f"The class folder {name!r} can't keep its name: load_dataset would take it for the split "
-            f"{SPLIT_FOLDERS[word[1]]!r} and mix up the rows. Rename it, for example to {_capitalized(name)!r}."
-        )
-    if _UNLOADABLE.search(name):
-        raise UserError(
-            f"The class folder {name!r} can't keep its name: load_dataset would not find its images. Rename it "
-            "without two underscores at its start, and without ::, \\, $ and control characters."
-        )
-
-
-def require_distinct(names: list[str]) -> None:
-    """Refuse classes that a person, macOS or Windows would take for one."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
-        if name != name.strip():
-            logger.warning("The name of the class folder %r begins or ends with a space; rename it if not meant.", name)
-    for group in alike.values():
-        if len(group) > 1:
-            raise UserError(
-                f"The class folders {' and '.join(map(ascii, group))} differ only in {_difference(*group[:2])}. Move "
-                "their images into one folder if they are one class, or rename one of them."
-            )
-
-
-def _difference(one: str, other: str) -> str:
-    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
-        return "how their accents are encoded (Unicode NFC and NFD)"
-    if one.casefold() == other.casefold():
-        return "capital letters"
-    return "spaces" if "".join(one.split()) == "".join(other.split()) else "capital letters, spaces or width"
-
-
 def _report_unread(root: Path) -> None:
     """Log the folders that are not read though images lie in them."""
     system: dict[str, int] = defaultdict(int)
@@ -215,17 +155,6 @@ def _report_nested(root: Path, found: list[SourceFile]) -> None:
         )
 
 
-def acceptable_name(class_name: str) -> str:
-    """`class_name` changed as little as needed for a class folder that `read` and `load_dataset` accept.
-
-    >>> acceptable_name("n01/tench"), acceptable_name("test"), acceptable_name(".NET"), acceptable_name("cat")
-    ('n01_tench', 'Test', '_NET', 'cat')
-    """
-    name = re.sub(r"[/\\\\$\x00-\x1f\x7f\ud800-\udfff]|::", "_", class_name.strip())
-    name = re.sub(r"^(\.|__)", "_", name)[:_MAX_NAME_LETTERS] or "_"
-    return _capitalized(name)
-
-
 def require_classes_in_splits(found: list[SourceFile]) -> None:
     """See that a divided source has each class in each of its splits; with `train` alone there is nothing to see.
 
@@ -242,15 +171,6 @@ def require_classes_in_splits(found: list[SourceFile]) -> None:
                 f"The class {class_name!r} has no files in the split {missing[0]!r} of the source ({there}). Put some "
                 "of its images there, remove its folders, or let new splits be made of all images with --resplit."
             )
-
-
-def _capitalized(name: str) -> str:
-    """`name` with each word that stands for a split capitalised, which no loader takes for one.
-
-    >>> _capitalized("test-drive 2 eval")
-    'Test-drive 2 Eval'
-    """
-    return _SPLIT_WORD.sub(lambda word: word[0].replace(word[1], word[1].capitalize()), name)
 
 
 def _is_litter(name: str) -> bool:

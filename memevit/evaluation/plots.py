@@ -47,10 +47,10 @@ def curves_png(history: Sequence[dict[str, float]], *, best_step: int | None) ->
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(11, 4), dpi=DPI)
-    canvas = FigureCanvasAgg(picture)
-    left, right = picture.subplots(1, 2)
-    picture.subplots_adjust(left=0.06, right=0.92, bottom=0.13, top=0.92, wspace=0.18)
+    figure = Figure(figsize=(11, 4), dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.06, right=0.92, bottom=0.13, top=0.92, wspace=0.18)
     _draw(left, history, {"train_loss": "training", "eval_loss": "validation"})
     left.set(xlabel="step", ylabel="loss", title="Loss")
     _draw(right, history, {"eval_accuracy": "accuracy", "eval_macro_f1": "macro F1"})
@@ -84,11 +84,11 @@ def confusion_png(confusion: dict[str, Any]) -> bytes:
     counts = np.asarray(confusion["counts"], dtype=float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(12.0, 3.0 + 0.45 * len(names))
-    picture = Figure(figsize=(side + 1, side), layout="constrained", dpi=DPI)
-    canvas = FigureCanvasAgg(picture)
-    axes = picture.add_subplot()
+    figure = Figure(figsize=(side + 1, side), layout="constrained", dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    picture.colorbar(drawn, ax=axes, label="share of the true class")
+    figure.colorbar(drawn, ax=axes, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true", title=f"{confusion['split'].capitalize()} images")
     if len(names) <= MAX_LABELLED_CLASSES:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")

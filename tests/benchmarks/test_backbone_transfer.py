@@ -67,24 +67,24 @@ def test_methods_measured_before_stay_in_the_file_unless_the_budget_changed(data
 
 
 def test_no_group_is_in_two_splits(dataset):
-    pictures = backbone_transfer.load_pictures(dataset, size=32)
-    indices = backbone_transfer.split_indices(pictures.labels, pictures.groups, seed=0)
+    images = backbone_transfer.load_images(dataset, size=32)
+    indices = backbone_transfer.split_indices(images.labels, images.groups, seed=0)
     assert sorted(np.concatenate(list(indices.values()))) == list(range(30))
-    groups = [set(pictures.groups[own]) for own in indices.values()]
+    groups = [set(images.groups[own]) for own in indices.values()]
     assert not groups[0] & groups[1]
     assert not groups[0] & groups[2]
     assert not groups[1] & groups[2]
 
 
-def test_decoded_pictures_are_kept_for_the_next_run(dataset, tmp_path):
-    first = backbone_transfer.load_pictures(dataset, size=32, cache_dir=tmp_path / "cache")
-    second = backbone_transfer.load_pictures(dataset, size=32, cache_dir=tmp_path / "cache")
+def test_decoded_images_are_kept_for_the_next_run(dataset, tmp_path):
+    first = backbone_transfer.load_images(dataset, size=32, cache_dir=tmp_path / "cache")
+    second = backbone_transfer.load_images(dataset, size=32, cache_dir=tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 1
     assert np.array_equal(first.images, second.images)
     assert first.class_names.tolist() == second.class_names.tolist() == ["coral", "moss", "slate"]
 
 
-def test_variation_keeps_shape_and_type_and_changes_every_picture():
+def test_variation_keeps_shape_and_type_and_changes_every_image():
     images = torch.randint(0, 256, (6, 16, 16, 3), dtype=torch.uint8)
     varied = backbone_transfer.augment(images, np.random.default_rng(0))
     assert varied.shape == images.shape

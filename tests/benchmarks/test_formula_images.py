@@ -18,7 +18,7 @@ def drawn(renderer, *, seed, n=24):
     return renderer.render(n, torch.Generator().manual_seed(seed))
 
 
-def test_the_same_seed_draws_the_same_pictures_and_another_one_others(renderer):
+def test_the_same_seed_draws_the_same_images_and_another_one_others(renderer):
     images, labels = drawn(renderer, seed=1)
     again, labels_again = drawn(renderer, seed=1)
     other, _ = drawn(renderer, seed=2)
@@ -27,7 +27,7 @@ def test_the_same_seed_draws_the_same_pictures_and_another_one_others(renderer):
     assert not torch.equal(images, other)
 
 
-def test_pictures_are_finite_colours_between_0_and_1(renderer):
+def test_images_are_finite_colours_between_0_and_1(renderer):
     images, _ = drawn(renderer, seed=1, n=64)
     assert images.shape == (64, 3, 32, 32)
     assert images.min() >= 0
@@ -35,7 +35,7 @@ def test_pictures_are_finite_colours_between_0_and_1(renderer):
     assert (images.std((1, 2, 3)) > 0.005).float().mean() > 0.9  # A few are one plain colour.
 
 
-def test_every_label_lies_in_its_bank_and_half_of_the_pictures_carry_a_fractal(renderer):
+def test_every_label_lies_in_its_bank_and_half_of_the_images_carry_a_fractal(renderer):
     _, labels = drawn(renderer, seed=1, n=400)
     for name in ("palette", "texture", "contour", "style"):
         assert set(labels[name].tolist()) == set(range(getattr(SIZES, name)))
@@ -59,7 +59,7 @@ def test_a_fractal_fills_the_square_that_it_is_scaled_to():
     assert bank.fractal_maps.isfinite().all()
 
 
-def test_descriptors_of_a_plain_picture_have_its_colour_and_no_edges():
+def test_descriptors_of_a_plain_image_have_its_colour_and_no_edges():
     image = torch.tensor([0.9, 0.5, 0.1]).view(1, 3, 1, 1).expand(1, 3, 32, 32)
     found = describe(image, patch_size=8)
     assert found.local.shape == (1, 16, 2 * N_LOCAL)

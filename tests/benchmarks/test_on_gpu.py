@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers import HfArgumentParser
 from benchmarks import gpu_goals, profile_training, render_readme, sort_throughput, time_to_result, train_throughput
 
 ROOT = Path(__file__).parents[2]
+needs_timeout = pytest.mark.skipif(shutil.which("timeout") is None, reason="macOS has no coreutils")
 SCRIPT = ROOT / "benchmarks" / "on_gpu.sh"
 STEPS = [
     "tests", "train_throughput", "train_throughput_compiled", "train_throughput_small", "time_to_result",
@@ -52,6 +54,7 @@ def summary_of(output):
     return {line[0]: line[3] for line in lines if len(line) == 4 and line[0] in STEPS and line[2] == "s"}
 
 
+@needs_timeout
 def test_every_step_runs_and_is_summed_up_whatever_happens_to_others(tmp_path, stub):
     done = run(tmp_path, stub, LIMIT_S="3")
     assert done.returncode == 1
@@ -63,6 +66,7 @@ def test_every_step_runs_and_is_summed_up_whatever_happens_to_others(tmp_path, s
     assert set(ended.values()) == {"ok"}
 
 
+@needs_timeout
 @pytest.mark.parametrize("toy", ["", "1"])
 def test_every_command_has_the_arguments_of_its_module(tmp_path, stub, toy):
     run(tmp_path, stub, LIMIT_S="2", TOY=toy)
@@ -138,6 +142,7 @@ def test_what_was_found_on_a_gpu_is_in_the_tables(tmp_path, monkeypatch):
     )
 
 
+@needs_timeout
 @pytest.mark.slow
 def test_all_steps_in_miniature(tmp_path):
     done = run(tmp_path, sys.executable, TOY="1", LIMIT_S="900")

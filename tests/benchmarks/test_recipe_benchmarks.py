@@ -63,7 +63,7 @@ def test_crops_of_the_plain_recipe_have_its_areas_and_proportions():
     assert (width / height).max() <= 4 / 3 + 1e-9
 
 
-def test_a_picture_in_which_no_crop_fits_is_cut_to_its_middle():
+def test_an_image_in_which_no_crop_fits_is_cut_to_its_middle():
     assert reference.random_box((1000, 10), np.random.default_rng(0)) == (495.0, 0.0, 505.0, 10.0)
 
 

@@ -16,7 +16,7 @@ def test_the_shipped_backbones_are_those_we_know():
 
 
 @pytest.mark.parametrize("folder", BACKBONES, ids=lambda folder: folder.name)
-def test_a_shipped_backbone_loads_in_fp32_and_sees_the_whole_picture(folder):
+def test_a_shipped_backbone_loads_in_fp32_and_sees_the_whole_image(folder):
     assert (folder / "model.safetensors").stat().st_size <= MAX_BYTES
     assert (folder / "README.md").is_file()
     processor = AutoImageProcessor.from_pretrained(folder)
@@ -28,10 +28,10 @@ def test_a_shipped_backbone_loads_in_fp32_and_sees_the_whole_picture(folder):
 
 
 @pytest.mark.parametrize("folder", BACKBONES, ids=lambda folder: folder.name)
-def test_a_shipped_backbone_takes_a_new_head_and_tells_simple_pictures_apart(folder):
+def test_a_shipped_backbone_takes_a_new_head_and_tells_simple_images_apart(folder):
     model = AutoModelForImageClassification.from_pretrained(folder, num_labels=3)
     processor = AutoImageProcessor.from_pretrained(folder)
-    pictures = [Image.new("RGB", (64, 64), colour) for colour in ("white", "teal", "maroon")]
-    features = model.base_model(**processor(images=pictures, return_tensors="pt")).last_hidden_state[:, 0]
+    images = [Image.new("RGB", (64, 64), colour) for colour in ("white", "teal", "maroon")]
+    features = model.base_model(**processor(images=images, return_tensors="pt")).last_hidden_state[:, 0]
     assert model.classifier.out_features == 3
     assert torch.pdist(features).min() > 1.0

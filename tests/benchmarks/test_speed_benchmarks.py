@@ -109,7 +109,7 @@ def test_the_way_to_a_model_is_split_into_its_stages(tmp_path, tiny_backbone, pr
     assert all(seconds > 0 for seconds in found.values())
 
 
-def test_pictures_for_scaling_are_all_kept(tmp_path):
+def test_images_for_scaling_are_all_kept(tmp_path):
     scaling.draw(tmp_path / "source", 12, 64)
     assert run_data_prep("--source", tmp_path / "source", "--output_dir", tmp_path / "data", "--num_proc", 1) == 0
     assert json.loads((tmp_path / "data" / "prep.json").read_text())["n_by_status"]["kept"] == 12

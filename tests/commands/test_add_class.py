@@ -11,7 +11,7 @@ from memevit.data import dataset
 from memevit.evaluation import predictions
 from memevit.model import extend, open_set
 from memevit.portable.open_set import OpenSet
-from tests.conftest import COLOURS, draw_picture, run_finetune, run_script
+from tests.conftest import COLOURS, draw_image, run_finetune, run_script
 
 NEW_COLOURS = {"amber": (230, 170, 30), "violet": (150, 60, 200), "teal": (20, 150, 150), "rose": (240, 150, 190)}
 
@@ -19,7 +19,7 @@ NEW_COLOURS = {"amber": (230, 170, 30), "violet": (150, 60, 200), "teal": (20, 1
 def draw_class(folder, *, colour, n=40, first_seed=50_000):
     folder.mkdir(parents=True)
     for seed in range(n):
-        draw_picture(first_seed + seed, colour=colour).save(folder / f"{seed}.png")
+        draw_image(first_seed + seed, colour=colour).save(folder / f"{seed}.png")
     return folder
 
 
@@ -100,6 +100,7 @@ def test_statistics_and_bank_know_the_new_class(grown):
     assert np.bincount(extend.training_features(known).labels).tolist() == [28, 28, 28, 28]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_old_model_and_dataset_are_not_changed(tmp_path, trained, prepared, amber):
     before = snapshot(trained), snapshot(prepared)
     assert run_add_class("--model", trained, "--dataset", prepared, "--images", amber, "--class_name", "amber",
@@ -107,6 +108,7 @@ def test_old_model_and_dataset_are_not_changed(tmp_path, trained, prepared, ambe
     assert (snapshot(trained), snapshot(prepared)) == before
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_model_can_grow_five_times_in_a_row(tmp_path, trained, prepared):
     model, data = trained, prepared
     for number, (name, colour) in enumerate([*NEW_COLOURS.items(), ("grey", (128, 128, 128))]):
@@ -119,6 +121,7 @@ def test_a_model_can_grow_five_times_in_a_row(tmp_path, trained, prepared):
     assert results.read(model)["growth"]["old"]["n"] == 18 + 4 * 2
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_folder_of_class_folders_adds_all_of_them(tmp_path, trained, prepared):
     for name in ("amber", "violet"):
         draw_class(tmp_path / "more" / name, colour=NEW_COLOURS[name], n=12, first_seed=len(name) * 9000)
@@ -127,6 +130,7 @@ def test_a_folder_of_class_folders_adds_all_of_them(tmp_path, trained, prepared)
     assert names_of(tmp_path / "m")[-2:] == ["amber", "violet"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_class_is_removed_and_another_renamed_without_touching_what_the_others_get(tmp_path, trained, prepared):
     first, second, third = names_of(trained)
     assert run_add_class("--model", trained, "--dataset", prepared, "--remove_class", first, "--rename_class", second,
@@ -136,6 +140,7 @@ def test_a_class_is_removed_and_another_renamed_without_touching_what_the_others
     assert set(OpenSet.load(tmp_path / "m").settings["n_calibration"]) == {"zinc", third}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_refining_trains_the_whole_network_further(tmp_path, trained, prepared, amber, monkeypatch):
     monkeypatch.setattr("memevit.commands.add_class.REFINE_EPOCHS", 1)
     output = tmp_path / "m"
@@ -170,6 +175,7 @@ def n_seen(monkeypatch):
     return found
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_model_with_statistics_alone_grows_by_them_and_is_shown_no_old_training_image(
     tmp_path, statistics_only, prepared, amber, n_seen
 ):
@@ -184,6 +190,7 @@ def test_a_model_with_statistics_alone_grows_by_them_and_is_shown_no_old_trainin
     assert found["harmonic_mean"] > 0.9
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_class_is_removed_from_a_model_with_statistics_alone(tmp_path, statistics_only, prepared, n_seen):
     first, second, third = names_of(statistics_only)
     assert run_add_class("--model", statistics_only, "--dataset", prepared, "--remove_class", second,
@@ -192,6 +199,7 @@ def test_a_class_is_removed_from_a_model_with_statistics_alone(tmp_path, statist
     assert OpenSet.load(tmp_path / "m").settings["n_training"] == {first: 28, third: 28}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_refining_a_model_with_statistics_alone_gives_it_no_features_of_single_images(
     tmp_path, statistics_only, prepared, amber, monkeypatch
 ):
@@ -201,6 +209,7 @@ def test_refining_a_model_with_statistics_alone_gives_it_no_features_of_single_i
     assert extend.training_features(OpenSet.load(tmp_path / "m")) is None
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_unknown_images_are_told_from_known_ones_before_and_after(tmp_path, trained, prepared, amber, capsys):
     grey = draw_class(tmp_path / "grey", colour=(128, 128, 128), n=12)
     output = tmp_path / "m"
@@ -214,6 +223,7 @@ def test_unknown_images_are_told_from_known_ones_before_and_after(tmp_path, trai
     assert f"| grey | 12 | {near['before']:.3f} | {near['after']:.3f} |" in (output / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_new_head_does_not_inherit_the_temperature_of_the_old_one(tmp_path, trained, prepared, amber):
     assert json.loads((trained / "config.json").read_text())["open_set"]["temperature_folded"] != 1
     assert run_add_class("--model", trained, "--dataset", prepared, "--images", amber, "--class_name", "amber",

@@ -16,7 +16,7 @@ from memevit.evaluation import predictions
 from memevit.model import backbone, open_set
 from memevit.model.classifier import Classifier
 from memevit.portable.open_set import OpenSet
-from tests.conftest import draw_picture, run_finetune, write_classes
+from tests.conftest import draw_image, run_finetune, write_classes
 
 CPU = torch.device("cpu")
 
@@ -82,7 +82,7 @@ def test_calibrating_again_changes_no_probability_and_keeps_the_temperature(trai
 def test_statistics_only_leave_single_images_out_and_decide_all_the_same(again):
     assert settings_of(again)["statistics_only"] is True
     assert not [name for name in OpenSet.load(again).arrays if name.startswith("bank.")]
-    (found,) = Classifier.load(again, device=CPU).classify_images([draw_picture(5, colour=(220, 90, 70))])
+    (found,) = Classifier.load(again, device=CPU).classify_images([draw_image(5, colour=(220, 90, 70))])
     assert found.accepted is not None
     # 3 of 19 ranks are the most within 20 %.
     assert settings_of(again)["expected_false_rejection"] == pytest.approx(3 / 19)
@@ -97,7 +97,7 @@ def test_half_of_the_labelled_others_teach_and_the_other_half_measure(again):
 def test_the_checkpoint_with_an_additional_class_needs_nothing_but_the_plain_pipeline(again):
     plain = pipeline("image-classification", model=str(again / "unknown_class"), device="cpu")
     threshold = results.read(again)["open_set"]["unknown_class"]["threshold"]
-    image = draw_picture(5)
+    image = draw_image(5)
     expected = Classifier.load(again, device=CPU).outputs([image]).logits.max() < threshold
     assert (plain(image)[0]["label"] == "unknown") == expected
     assert {one["label"] for one in plain(image)} == {"coral", "moss", "slate", "unknown"}
@@ -106,7 +106,7 @@ def test_the_checkpoint_with_an_additional_class_needs_nothing_but_the_plain_pip
 def test_the_temperature_can_be_undone(trained, again, prepared, tmp_path):
     assert calibrate_only(again, prepared, tmp_path / "raw", "--no_temperature") == 0
     assert settings_of(tmp_path / "raw")["temperature_folded"] == pytest.approx(1)
-    image = draw_picture(5)
+    image = draw_image(5)
     raw, calibrated = (Classifier.load(path, device=CPU).outputs([image]).logits for path in (tmp_path / "raw", again))
     np.testing.assert_allclose(raw, calibrated * settings_of(again)["temperature_folded"], rtol=1e-4, atol=1e-5)
 

@@ -59,9 +59,9 @@ def target_dir(tmp_path):
 
 
 def test_files_and_empty_folders_come_out_as_they_went_in(zip_path, target_dir):
-    picture = random.Random(0).randbytes(3 * MEBIBYTE)
+    image = random.Random(0).randbytes(3 * MEBIBYTE)
     contents = {
-        "doom/1.jpg": picture,
+        "doom/1.jpg": image,
         "doom/deep/2.jpg": b"",
         "animal crossing/Pokémon ü.jpg": b"x",
         "memes.csv": b"a,b",

@@ -89,7 +89,7 @@ def test_a_missing_image_and_a_folder_that_was_not_prepared_are_told(root, tmp_p
         dataset.require_prepared(tmp_path / "nowhere")
 
 
-def test_each_picture_is_tested_once_and_in_no_other_role_at_the_same_time(root):
+def test_each_image_is_tested_once_and_in_no_other_role_at_the_same_time(root):
     found = dataset.folds(write(root, ["0", "1", "2", "10", "2"]))
     assert list(found) == ["0", "1", "2", "10"]
     tested = [file for splits in found.values() for file in splits["test"]["file"]]

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageOps
 from benchmarks import captioned_images
 from memevit.data import duplicates, ingest, keypoints, proposals
 from memevit.data.layout import SourceFile
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 
 def related(images, tmp_path):
@@ -25,7 +25,7 @@ def related(images, tmp_path):
 @pytest.mark.parametrize("style", [*captioned_images.CAPTIONS, *captioned_images.REPOSTS])
 def test_copies_with_captions_frames_or_mirrored_are_one_group_apart_from_others(tmp_path, style):
     change = (captioned_images.CAPTIONS | captioned_images.REPOSTS)[style]
-    image, other = draw_picture(1, size=(400, 320)), draw_picture(2, size=(400, 320))
+    image, other = draw_image(1, size=(400, 320)), draw_image(2, size=(400, 320))
     rng = random.Random(0)
     relations = related([image, change(image, rng), change(other, rng), other], tmp_path)
     assert relations.group[0] == relations.group[1]
@@ -34,14 +34,14 @@ def test_copies_with_captions_frames_or_mirrored_are_one_group_apart_from_others
 
 
 def test_a_mirrored_copy_is_grouped_and_not_the_same(tmp_path):
-    image = draw_picture(3, size=(300, 240))
+    image = draw_image(3, size=(300, 240))
     relations = related([image, ImageOps.mirror(image)], tmp_path)
     assert relations.group[0] == relations.group[1]
     assert relations.same[0] != relations.same[1]
 
 
 def test_two_frames_of_an_animation_are_grouped_and_not_the_same(tmp_path):
-    frames = [draw_picture(4, size=(300, 240)) for _ in range(2)]
+    frames = [draw_image(4, size=(300, 240)) for _ in range(2)]
     ImageDraw.Draw(frames[0]).line((150, 120, 170, 150), fill="black", width=9)  # An arm, lowered
     ImageDraw.Draw(frames[1]).line((150, 120, 172, 94), fill="black", width=9)  # and lifted.
     relations = related(frames, tmp_path)
@@ -50,7 +50,7 @@ def test_two_frames_of_an_animation_are_grouped_and_not_the_same(tmp_path):
 
 
 def test_a_recoloured_image_is_grouped_and_not_the_same(tmp_path):
-    image = draw_picture(5, size=(300, 240))
+    image = draw_image(5, size=(300, 240))
     levels = np.asarray(image).astype(int)
     levels[..., 0] += 12
     levels[..., 2] -= 12
@@ -61,7 +61,7 @@ def test_a_recoloured_image_is_grouped_and_not_the_same(tmp_path):
 
 
 def test_one_frame_around_different_images_relates_nothing(tmp_path):
-    framed = [ImageOps.expand(draw_picture(seed, size=(300, 240)), 30, "navy") for seed in (6, 7, 8)]
+    framed = [ImageOps.expand(draw_image(seed, size=(300, 240)), 30, "navy") for seed in (6, 7, 8)]
     assert related(framed, tmp_path).pairs == []
 
 
@@ -105,7 +105,7 @@ def test_images_without_features_are_paired_with_none():
 
 
 def test_the_frequencies_of_codes_are_in_balance():
-    images = [draw_picture(seed, size=(200, 160)) for seed in range(20)]
+    images = [draw_image(seed, size=(200, 160)) for seed in range(20)]
     features = np.frombuffer(b"".join(map(keypoints.describe, images)), dtype=keypoints.FEATURE)
     bits = (features["code"][:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
     assert len(features) > 500

@@ -7,7 +7,7 @@ import pytest
 from memevit import manifest
 from memevit.data import dataset, extend
 from memevit.errors import UserError
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def more(tmp_path_factory):
     folder = tmp_path_factory.mktemp("more") / "amber"
     folder.mkdir()
     for seed in range(14):
-        draw_picture(90_000 + seed, colour=(200, 160, 60)).save(folder / f"{seed}.png")
+        draw_image(90_000 + seed, colour=(200, 160, 60)).save(folder / f"{seed}.png")
     return folder
 
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from memevit.data import duplicates, hashes
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 
 def near_pairs(codes, **options):
@@ -46,7 +46,7 @@ def test_codes_that_differ_by_7_bits_are_found_wherever_the_bits_are():
     assert near_pairs(codes) == sorted(map(tuple, expected.tolist()))
 
 
-def test_pictures_are_paired_by_equal_and_by_near_hashes():
+def test_images_are_paired_by_equal_and_by_near_hashes():
     codes = [(0b1111, 1 << 40), (1 << 63 | 0b1010101,), (0b1111,), (), (0b0111,), (1 << 63 | 0b1010101, 0xFFFF << 30)]
     pairs, n_crowded = hashes.candidate_pairs(codes)
     # 0 and 2 share a hash; 4 is one bit from both. 1 and 5 share one.
@@ -75,13 +75,13 @@ def test_a_crowd_becomes_one_set_of_few_pairs_and_is_reported(n_flips):
 
 def test_the_hash_is_that_of_imagehash():
     for seed in range(30):
-        grey = draw_picture(seed, size=(64, 64)).convert("L")
+        grey = draw_image(seed, size=(64, 64)).convert("L")
         expected = int(str(imagehash.phash(grey)), 16)
         assert hashes.codes(grey.convert("RGB"))[0] == expected
 
 
-def test_frequencies_that_a_symmetric_picture_lacks_give_no_bits_by_chance():
-    half = np.asarray(draw_picture(3, size=(32, 64)).convert("L"))
+def test_frequencies_that_a_symmetric_image_lacks_give_no_bits_by_chance():
+    half = np.asarray(draw_image(3, size=(32, 64)).convert("L"))
     symmetric = Image.fromarray(np.concatenate([half, half[:, ::-1]], axis=1)).convert("RGB")
     code = hashes.codes(symmetric)[0]
     bits = np.array([int(bit) for bit in f"{code:064b}"]).reshape(8, 8)
@@ -89,16 +89,16 @@ def test_frequencies_that_a_symmetric_picture_lacks_give_no_bits_by_chance():
     assert len(np.unique(odd)) == 1
 
 
-def test_plain_pictures_have_no_hash():
+def test_plain_images_have_no_hash():
     assert hashes.codes(Image.new("RGB", (64, 64), "white")) == ()
     assert hashes.codes(Image.new("RGB", (8, 8), "black")) == ()
 
 
 def test_caption_bars_and_margins_are_not_part_of_the_content():
-    picture = draw_picture(4, size=(200, 150))
+    image = draw_image(4, size=(200, 150))
     framed = Image.new("RGB", (240, 250), "white")
-    framed.paste(picture, (20, 80))
+    framed.paste(image, (20, 80))
     left, top, right, bottom = hashes.content_box(framed.convert("L"))
     assert (left, right) == pytest.approx((20 / 240, 220 / 240), abs=0.02)
     assert (top, bottom) == pytest.approx((80 / 250, 230 / 250), abs=0.02)
-    assert set(hashes.codes(framed)) & set(hashes.codes(picture))
+    assert set(hashes.codes(framed)) & set(hashes.codes(image))

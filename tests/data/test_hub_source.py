@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from memevit import manifest
-from tests.conftest import COLOURS, draw_picture
+from tests.conftest import COLOURS, draw_image
+from tests.hub.conftest import Client
 from tests.hub.hub_server import Fault, HubServer
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ GATED = Fault(status=403, headers={"X-Error-Code": "GatedRepo", "X-Error-Message
 
 def png(seed, label):
     content = io.BytesIO()
-    draw_picture(seed, colour=list(COLOURS.values())[label % 3]).save(content, "PNG")
+    draw_image(seed, colour=list(COLOURS.values())[label % 3]).save(content, "PNG")
     return content.getvalue()
 
 
@@ -44,6 +45,9 @@ def parquet(first_seed, labels, **columns):
     return content.getvalue()
 
 
+IMAGES = {"data.parquet": parquet(0, [0, 1])}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     hub = HubServer(tmp_path_factory.mktemp("xet"))
@@ -52,10 +56,17 @@ def server(tmp_path_factory):
     hub.close()
 
 
-def put(server, **contents):
-    """A public dataset me/animals with these files."""
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    client = Client(server.endpoint, tmp_path_factory.mktemp("client"))
+    yield client
+    client.close()
+
+
+def put(server, *, name="me/animals", **contents):
+    """A public dataset with these files."""
     server.reset()
-    repo = server.add_repo("me/animals", "dataset", private=False)
+    repo = server.add_repo(name, "dataset", private=False)
     tree = {path: (content, False) for path, content in contents.items()}
     return repo.add("main", tree, "data")
 
@@ -73,10 +84,13 @@ def prepare(server, tmp_path, *argv, source="hub:me/animals"):
     )
 
 
-def refusal(done):
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
-    return line
+def refusal(client, folder, source, *argv):
+    """What data_prep.py says in a process that several tests share, each with a dataset of its own; without pauses."""
+    given = ["--source", source, "--output_dir", str(folder / "data"), "--num_proc", 1, *argv]
+    unhurried = "import time\ntime.sleep = lambda seconds: None\nfrom tests.conftest import run_data_prep\n"
+    done = client.run(f"{unhurried}result = run_data_prep(*{given})")
+    assert done.result == 2, done.said
+    return done.error
 
 
 def test_splits_labels_and_columns_are_those_of_the_dataset_and_leaks_are_reported(server, tmp_path):
@@ -101,40 +115,37 @@ def test_splits_labels_and_columns_are_those_of_the_dataset_and_leaks_are_report
     first = next(row for row in rows if row.source == "train/cat/train-00000000.png")
     assert first.extra["author"] == "=author 0"
     stored = Image.open(tmp_path / "data" / first.file)
-    assert stored.tobytes() == draw_picture(0, colour=COLOURS["coral"]).tobytes()
+    assert stored.tobytes() == draw_image(0, colour=COLOURS["coral"]).tobytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "hf"]
 
 
 @pytest.mark.parametrize(
-    ("files", "source", "argv", "said"),
+    ("name", "files", "source", "argv", "said"),
     [
-        ({}, "hub:me/nowhere", (), "There is no dataset me/nowhere on the Hub"),
-        ({}, "hub:me/animals@gone", (), "has no revision 'gone'"),
-        ({}, "hub:a b", (), "is not a dataset on the Hub"),
-        ({"notes.txt": b"x"}, "hub:me/animals", (), "me/animals has no column of images"),
-        ({"data.csv": b"text,label\na,0\n"}, "hub:me/animals", (), "has no column of images"),
-        ({"data.parquet": parquet(0, [0, 1])}, "hub:me/animals", ("--label_column", "nope"), "can't be a label"),
-        ({"data.parquet": parquet(0, [0, 1])}, "hub:me/animals", ("--image_column", "label"), "holds no images"),
-        (
-            {"data.parquet": parquet(0, [0, 1])},
-            "hub:me/animals",
-            ("--config_name", "nope"),
-            "--config_name: ['default']",
-        ),
+        ("me/one", {}, "hub:me/nowhere", (), "There is no dataset me/nowhere on the Hub"),
+        ("me/two", {}, "hub:me/two@gone", (), "has no revision 'gone'"),
+        ("me/three", {}, "hub:a b", (), "is not a dataset on the Hub"),
+        ("me/four", {"notes.txt": b"x"}, "hub:me/four", (), "me/four has no column of images"),
+        ("me/five", {"data.csv": b"text,label\na,0\n"}, "hub:me/five", (), "has no column of images"),
+        ("me/six", IMAGES, "hub:me/six", ("--label_column", "nope"), "can't be a label"),
+        ("me/seven", IMAGES, "hub:me/seven", ("--image_column", "label"), "holds no images"),
+        ("me/eight", IMAGES, "hub:me/eight", ("--config_name", "nope"), "--config_name: ['default']"),
     ],
 )
-def test_what_can_not_be_used_is_one_sentence(server, tmp_path, files, source, argv, said):
-    put(server, **files)
-    assert said in refusal(prepare(server, tmp_path, *argv, source=source))
+def test_what_can_not_be_used_is_one_sentence(server, client, tmp_path, name, files, source, argv, said):
+    put(server, name=name, **files)
+    assert said in refusal(client, tmp_path, source, *argv)
 
 
-def test_a_gated_dataset_is_one_sentence(server, tmp_path):
-    put(server, **{"data.parquet": parquet(0, [0, 1])})
+def test_a_gated_dataset_is_one_sentence(server, client, tmp_path):
+    put(server, name="me/gated", **IMAGES)
     server.fail("info", *[GATED] * 9)
     server.fail("resolve", *[GATED] * 9)
-    assert "me/animals is gated: open https://huggingface.co/datasets/me/animals" in refusal(prepare(server, tmp_path))
+    said = refusal(client, tmp_path, "hub:me/gated")
+    assert "me/gated is gated: open https://huggingface.co/datasets/me/gated" in said
 
 
-def test_without_a_network_it_says_so(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "endpoint", "http://127.0.0.1:9")
-    assert "can't be reached" in refusal(prepare(server, tmp_path))
+def test_without_a_network_it_says_so(tmp_path):
+    client = Client("http://127.0.0.1:9", tmp_path)
+    assert "can't be reached" in refusal(client, tmp_path, "hub:me/animals")
+    client.close()

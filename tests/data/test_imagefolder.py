@@ -10,7 +10,7 @@ from huggingface_hub import DatasetCard
 
 from memevit import escape, manifest
 from memevit.data import dataset as prepared_dataset
-from tests.conftest import draw_picture, run_data_prep, write_classes
+from tests.conftest import draw_image, run_data_prep, write_classes
 
 ODD_NAMES = ["Test", "[x] y", "a#b %20"]
 
@@ -29,9 +29,9 @@ def odd(tmp_path_factory):
     root = tmp_path_factory.mktemp("odd")
     source = write_classes(root / "source", n=7, class_names=ODD_NAMES)
     for number, name in enumerate(("train test.png", "eval-1.png", "metadata.png", "x" * 200 + ".png")):
-        draw_picture(900 + number).save(source / "Test" / name)
+        draw_image(900 + number).save(source / "Test" / name)
     (source / "Test" / "page.jpg").write_text("<html>")
-    draw_picture(901).save(source / "[x] y" / "both.png")
+    draw_image(901).save(source / "[x] y" / "both.png")
     argv = ("--num_proc", 1, "--license", "cc0-1.0", "--conflicts", "drop")
     assert run_data_prep("--source", source, "--output_dir", root / "data", *argv) == 0
     return root / "data"

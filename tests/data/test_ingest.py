@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 from memevit import decoding, manifest, pixels
 from memevit.data import ingest, metadata_free
 from memevit.data.layout import SourceFile
-from tests.conftest import draw_picture, run_data_prep, write_classes
+from tests.conftest import draw_image, run_data_prep, write_classes
 
 # Python runs this at the start of every process that has its folder in PYTHONPATH: a Pillow plugin with real crashes.
 HOSTILE_PLUGIN = """
@@ -25,6 +25,7 @@ Image.register_open("HOSTILE", Hostile, lambda start: start[:5] in (b"CRASH", b"
 """
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_files_that_crash_or_hang_their_decoder_are_rejected_rows_and_the_rest_is_prepared(tmp_path, monkeypatch):
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "sitecustomize.py").write_text(HOSTILE_PLUGIN)
@@ -84,8 +85,8 @@ def secrets():
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 def test_metadata_and_bytes_after_the_end_are_cut_out_and_the_compressed_pixels_stay(tmp_path, image_format):
     options = {"progressive": True} if image_format == "JPEG" else {"lossless": True}
-    bare = saved(draw_picture(1), image_format, **options)
-    full = saved(draw_picture(1), image_format, **secrets()[image_format]) + b"SECRET trailer"
+    bare = saved(draw_image(1), image_format, **options)
+    full = saved(draw_image(1), image_format, **secrets()[image_format]) + b"SECRET trailer"
     assert full.count(b"SECRET") >= 3
     scan, stored = scanned(tmp_path, full)
     assert b"SECRET" not in stored
@@ -98,7 +99,7 @@ def test_metadata_and_bytes_after_the_end_are_cut_out_and_the_compressed_pixels_
 @pytest.mark.parametrize("max_side", [512, 64])
 @pytest.mark.parametrize("mode", ["P", "RGBA", "L", "RGB"])
 def test_images_that_are_encoded_anew_take_no_metadata_along(tmp_path, mode, max_side):
-    full = saved(draw_picture(1).convert(mode), "PNG", **secrets()["PNG"])
+    full = saved(draw_image(1).convert(mode), "PNG", **secrets()["PNG"])
     assert b"SECRET" not in scanned(tmp_path, full, max_side=max_side)[1]
     with Image.open(tmp_path / scanned(tmp_path, full, max_side=max_side)[0].stored) as image:
         assert not {"icc_profile", "comment", "exif", "xmp"} & image.info.keys()
@@ -107,7 +108,7 @@ def test_images_that_are_encoded_anew_take_no_metadata_along(tmp_path, mode, max
 def test_a_rotated_photo_keeps_its_rotation_and_loses_the_rest(tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "SECRET"
-    full = saved(draw_picture(1, size=(96, 72)), "JPEG", exif=exif)
+    full = saved(draw_image(1, size=(96, 72)), "JPEG", exif=exif)
     scan, stored = scanned(tmp_path, full)
     assert (scan.width_px, scan.height_px, scan.notes) == (72, 96, "rotated per EXIF")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(stored))), rgb(full))
@@ -116,13 +117,13 @@ def test_a_rotated_photo_keeps_its_rotation_and_loses_the_rest(tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_blocks": 2}, {"keep_rgb": True}])
 def test_a_jpeg_without_metadata_is_stored_byte_for_byte(tmp_path, options):
-    full = saved(draw_picture(1), "JPEG", **options)
+    full = saved(draw_image(1), "JPEG", **options)
     assert scanned(tmp_path, full)[1] == full
 
 
 @pytest.mark.parametrize("cut", [2, 40, 700])
 def test_a_file_of_damaged_structure_is_not_taken_apart(cut):
-    full = saved(draw_picture(1), "JPEG", comment=b"SECRET")
+    full = saved(draw_image(1), "JPEG", comment=b"SECRET")
     assert metadata_free.image_data(full[:-cut], "JPEG") is None
     assert metadata_free.image_data(full, "JPEG") is not None
 
@@ -130,4 +131,4 @@ def test_a_file_of_damaged_structure_is_not_taken_apart(cut):
 def test_a_dark_image_is_noted(tmp_path):
     grey = np.full((20, 20), 4095, np.uint16)
     assert scanned(tmp_path, saved(Image.fromarray(grey), "PNG"))[0].notes == "dark, no value above 15 of 255"
-    assert scanned(tmp_path, saved(draw_picture(1), "PNG"))[0].notes == ""
+    assert scanned(tmp_path, saved(draw_image(1), "PNG"))[0].notes == ""

@@ -62,6 +62,8 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / ".kaggle"))
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
+    # It looks through all modules, of which there are thousands once torch is imported.
+    monkeypatch.setattr("kagglehub.clients.get_user_agent", lambda: "kagglehub")
     return tmp_path / "cache" / "datasets" / "andrewmvd" / "doom-crossing"
 
 

@@ -58,7 +58,7 @@ def test_a_class_that_the_loader_would_take_for_a_split_is_refused_with_a_better
 
 
 @pytest.mark.parametrize("name", ["__doom", "a::b", "a\\b", "$HOME", "line\nbreak", "bell\a", os.fsdecode(b"caf\xe9")])
-def test_a_class_whose_pictures_the_loader_would_not_find_is_refused(tmp_path, name):
+def test_a_class_whose_images_the_loader_would_not_find_is_refused(tmp_path, name):
     with pytest.raises(UserError, match="would not find its images"):
         layout.read(fill(tmp_path, f"{name}/1.jpg", "doom/2.jpg"))
 
@@ -76,7 +76,7 @@ def test_splits_beside_other_folders_are_not_guessed_at(tmp_path):
         layout.read(tmp_path)
 
 
-def test_pictures_beside_the_class_folders_of_a_split_are_stray(tmp_path):
+def test_images_beside_the_class_folders_of_a_split_are_stray(tmp_path):
     fill(
         tmp_path, "data/train/a/1.jpg", "data/train/b/2.jpg", "data/test/3.jpg", "data/4.PNG", "5.gif", "data/notes.txt"
     )
@@ -106,7 +106,7 @@ def test_links_to_folders_are_not_followed_and_have_a_row(tmp_path):
     }
 
 
-def test_hidden_pictures_count_and_what_the_system_adds_does_not(tmp_path):
+def test_hidden_images_count_and_what_the_system_adds_does_not(tmp_path):
     names = ["a/.hidden.jpg", "a/._1.jpg", "a/.DS_Store", "a/Thumbs.db", "a/.thumbs/1.jpg", "__MACOSX/a/1.jpg"]
     fill(tmp_path, "a/1.jpg", "b/2.jpg", *names)
     assert sorted(found_in(tmp_path)) == ["a/.hidden.jpg", "a/1.jpg", "b/2.jpg"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from memevit import manifest
 from memevit.data import dataset as prepared_dataset
-from tests.conftest import draw_picture, run_data_prep, write_classes
+from tests.conftest import draw_image, run_data_prep, write_classes
 
 
 def prepare(source, output_dir, *argv):
@@ -46,6 +46,7 @@ def test_a_dataset_has_every_class_in_every_split_at_the_asked_shares(prepared):
     }
 
 
+@pytest.mark.usefixtures("decoder_processes")
 def test_the_same_source_gives_the_same_bytes_whatever_the_order_of_its_files(tmp_path, prepared):
     source = prepared.parent / "source"
     shuffled = tmp_path / "elsewhere"
@@ -77,7 +78,7 @@ def test_a_second_run_on_unchanged_input_changes_nothing(tmp_path, caplog):
 def test_a_changed_source_is_prepared_again_without_asking(tmp_path):
     source = write_classes(tmp_path / "source")
     assert prepare(source, tmp_path / "data") == 0
-    draw_picture(99).save(source / "moss" / "new.png")
+    draw_image(99).save(source / "moss" / "new.png")
     assert prepare(source, tmp_path / "data") == 0
     assert "moss/new.png" in rows_by_source(tmp_path / "data")
 
@@ -96,10 +97,10 @@ def test_class_folders_are_found_below_lone_folders_and_in_zips(tmp_path, where)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "memes.zip", "source"]
 
 
-def test_large_pictures_are_stored_small_and_small_clean_ones_byte_for_byte(tmp_path):
+def test_large_images_are_stored_small_and_small_clean_ones_byte_for_byte(tmp_path):
     source = write_classes(tmp_path / "source", n=5, suffix="jpg")
-    draw_picture(7, size=(1600, 900)).save(source / "moss" / "large.jpg")
-    draw_picture(8, size=(90, 60)).convert("P").save(source / "moss" / "palette.png")
+    draw_image(7, size=(1600, 900)).save(source / "moss" / "large.jpg")
+    draw_image(8, size=(90, 60)).convert("P").save(source / "moss" / "palette.png")
     assert prepare(source, tmp_path / "data", "--max_side", 320) == 0
     rows = rows_by_source(tmp_path / "data")
     large = Image.open(tmp_path / "data" / rows["moss/large.jpg"].file)
@@ -117,22 +118,22 @@ def test_metadata_of_a_photo_is_not_stored(tmp_path):
     source = write_classes(tmp_path / "source", n=5, suffix="jpg")
     exif = Image.Exif()
     exif[0x010F] = "a maker's name"
-    draw_picture(7).save(source / "moss" / "photo.jpg", exif=exif)
+    draw_image(7).save(source / "moss" / "photo.jpg", exif=exif)
     assert prepare(source, tmp_path / "data") == 0
     stored = tmp_path / "data" / rows_by_source(tmp_path / "data")["moss/photo.jpg"].file
     assert b"a maker's name" not in stored.read_bytes()
 
 
-def test_files_that_are_no_pictures_are_rows_with_a_reason_and_the_source_is_left_alone(tmp_path):
+def test_files_that_are_no_images_are_rows_with_a_reason_and_the_source_is_left_alone(tmp_path):
     source = write_classes(tmp_path / "source", n=20)
     (source / "moss" / "page.jpg").write_text("<html>404</html>")
     (source / "moss" / "empty.png").write_bytes(b"")
     whole = (source / "moss" / "moss_000.png").read_bytes()
     (source / "moss" / "half.png").write_bytes(whole[: len(whole) // 2])
-    (source / "moss" / "notes.txt").write_text("not a picture, and not called one")
+    (source / "moss" / "notes.txt").write_text("not an image, and not called one")
     Image.new("RGB", (1, 1)).save(source / "moss" / "dot.png")
     Image.new("RGB", (1, 20_000), "red").save(source / "moss" / "line.png")
-    draw_picture(5).save(source / "stray.png")
+    draw_image(5).save(source / "stray.png")
     os.symlink("/etc/hostname", source / "moss" / "outside.jpg")
     os.symlink("nowhere", source / "moss" / "dangling.jpg")
     os.mkfifo(source / "moss" / "pipe.jpg")
@@ -159,7 +160,7 @@ def test_odd_names_are_kept_with_their_rows(tmp_path):
     names = ["train test val.png", "sprüche 😀.PNG", "x" * 240 + ".png", "test-train_1.JPG", "no_suffix"]
     for seed, name in enumerate(names):
         image_format = "JPEG" if name.endswith("JPG") else "PNG"
-        draw_picture(500 + seed).save(source / "moss" / name, image_format)
+        draw_image(500 + seed).save(source / "moss" / name, image_format)
     assert prepare(source, tmp_path / "data") == 0
     rows = rows_by_source(tmp_path / "data")
     assert all(rows[f"moss/{name}"].status == manifest.KEPT for name in names)
@@ -169,11 +170,11 @@ def write_reposts(source):
     """Classes of 20 images, and in one of them 6 more, each with a smaller copy and a copy with a caption."""
     write_classes(source, n=20)
     for index in range(6):
-        picture = draw_picture(300 + index, size=(320, 240))
-        picture.save(source / "moss" / f"original_{index}.png")
+        image = draw_image(300 + index, size=(320, 240))
+        image.save(source / "moss" / f"original_{index}.png")
         jpeg_copy(source / "moss" / f"original_{index}.png", source / "moss" / f"again_{index}.jpg", scale=0.6)
         barred = Image.new("RGB", (320, 290), "white")
-        barred.paste(picture, (0, 50))
+        barred.paste(image, (0, 50))
         for line in range(4):
             barred.paste((0, 0, 0), (20 + 30 * line, 12, 40 + 30 * line, 36))
         barred.save(source / "moss" / f"caption_{index}.png")
@@ -208,7 +209,7 @@ def test_leaks_that_are_allowed_are_divided_counted_and_told(tmp_path, caplog):
     assert "NEAR-DUPLICATES ARE DIVIDED" in (tmp_path / "data" / "README.md").read_text()
 
 
-def test_flat_and_dark_pictures_are_not_taken_for_one_another(tmp_path):
+def test_flat_and_dark_images_are_not_taken_for_one_another(tmp_path):
     source = write_classes(tmp_path / "source", n=6)
     for index in range(8):
         random_ = np.random.default_rng(index)
@@ -223,9 +224,9 @@ def test_flat_and_dark_pictures_are_not_taken_for_one_another(tmp_path):
 @pytest.mark.parametrize(
     ("policy", "kept"), [("drop", []), ("keep_first", ["coral"]), ("train_only", ["coral", "moss"])]
 )
-def test_the_same_picture_in_two_classes_is_a_conflict(tmp_path, policy, kept):
+def test_the_same_image_in_two_classes_is_a_conflict(tmp_path, policy, kept):
     source = write_classes(tmp_path / "source", n=10)
-    draw_picture(77, size=(200, 150)).save(source / "coral" / "both.png")
+    draw_image(77, size=(200, 150)).save(source / "coral" / "both.png")
     jpeg_copy(source / "coral" / "both.png", source / "moss" / "both_too.jpg", quality=90)
     assert prepare(source, tmp_path / "data", "--conflicts", policy) == 0
     rows = rows_by_source(tmp_path / "data")
@@ -248,7 +249,7 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
-def test_csv_columns_travel_with_their_pictures_and_a_group_column_keeps_pictures_together(tmp_path):
+def test_csv_columns_travel_with_their_images_and_a_group_column_keeps_images_together(tmp_path):
     source = write_classes(tmp_path / "source", n=12)
     for name in ("coral", "moss", "slate"):
         write_csv(
@@ -270,7 +271,7 @@ def test_a_csv_with_a_class_column_tells_files_of_one_name_apart(tmp_path):
     for number, name in enumerate(("coral", "moss")):
         (source / name).mkdir(parents=True)
         for index in range(8):
-            draw_picture(100 * number + index).save(source / name / f"{index}.png")
+            draw_image(100 * number + index).save(source / name / f"{index}.png")
     write_csv(
         source / "posts.csv",
         [{"file": f"{i}.png", "class": name, "post": f"{name} {i}"} for name in ("coral", "moss") for i in range(8)],
@@ -280,9 +281,9 @@ def test_a_csv_with_a_class_column_tells_files_of_one_name_apart(tmp_path):
         assert row.extra["post"] == f"{row.class_name} {row.source.split('/')[1][0]}"
 
 
-def test_a_conflict_is_listed_with_the_posts_of_both_pictures(tmp_path):
+def test_a_conflict_is_listed_with_the_posts_of_both_images(tmp_path):
     source = write_classes(tmp_path / "source", n=8)
-    draw_picture(77, size=(200, 150)).save(source / "coral" / "both.png")
+    draw_image(77, size=(200, 150)).save(source / "coral" / "both.png")
     shutil.copyfile(source / "coral" / "both.png", source / "moss" / "both.png")
     post = {"filename": "both.png", "subreddit": "reefs", "id": "abc123"}
     write_csv(source / "coral_dataset.csv", [post])
@@ -306,8 +307,8 @@ def test_a_changed_csv_is_not_up_to_date(tmp_path):
 def test_names_that_are_no_utf8_and_odd_bytes_in_names_are_written_to_every_file(tmp_path):
     source = write_classes(tmp_path / "source", n=8)
     for name in (b"caf\xe9.png", b'line\nbreak, "quoted".png'):
-        draw_picture(77, size=(200, 150)).save(source / "coral" / os.fsdecode(name))
-        draw_picture(77, size=(200, 150)).save(source / "moss" / os.fsdecode(name))
+        draw_image(77, size=(200, 150)).save(source / "coral" / os.fsdecode(name))
+        draw_image(77, size=(200, 150)).save(source / "moss" / os.fsdecode(name))
     (source / "moss" / os.fsdecode(b"bro\xffken.jpg")).write_bytes(b"x")
     assert prepare(source, tmp_path / "data") == 0
     rows = rows_by_source(tmp_path / "data")
@@ -317,9 +318,9 @@ def test_names_that_are_no_utf8_and_odd_bytes_in_names_are_written_to_every_file
     assert len(rows) == 29
 
 
-def test_a_picture_that_would_be_stored_too_thin_to_be_seen_is_rejected(tmp_path):
+def test_an_image_that_would_be_stored_too_thin_to_be_seen_is_rejected(tmp_path):
     source = write_classes(tmp_path / "source", n=8)
-    draw_picture(5, size=(8000, 40)).save(source / "moss" / "ribbon.png")
+    draw_image(5, size=(8000, 40)).save(source / "moss" / "ribbon.png")
     assert prepare(source, tmp_path / "data") == 0
     row = rows_by_source(tmp_path / "data")["moss/ribbon.png"]
     assert row.reason == "8000x40 pixels: a side is shorter than 8 at 512x3"
@@ -360,7 +361,7 @@ def test_time_splits_train_on_older_posts(tmp_path):
         assert max(times[name, "validation"]) < min(times[name, "test"])
 
 
-def test_folds_number_every_picture_and_keep_groups_whole(tmp_path):
+def test_folds_number_every_image_and_keep_groups_whole(tmp_path):
     source = write_classes(tmp_path / "source", n=20)
     for index in range(5):
         jpeg_copy(source / "moss" / f"moss_00{index}.png", source / "moss" / f"copy_{index}.jpg", crop=0.02, quality=80)
@@ -388,7 +389,7 @@ def test_splits_of_the_source_are_kept_and_leaks_leave_the_test(tmp_path):
     assert prep["moved_between_splits"] == [{"source": "test/moss/leak.png", "now": "duplicate"}]
 
 
-def test_a_split_that_the_source_lacks_is_taken_out_of_its_training_pictures(tmp_path):
+def test_a_split_that_the_source_lacks_is_taken_out_of_its_training_images(tmp_path):
     source = tmp_path / "source"
     for number, split in enumerate(("train", "test")):
         write_classes(source / split, n=12, first_seed=10_000 * number)
@@ -398,7 +399,7 @@ def test_a_split_that_the_source_lacks_is_taken_out_of_its_training_pictures(tmp
     assert {row.split for row in rows if row.source.startswith("train/")} == {"train", "validation"}
 
 
-def test_corrections_are_found_by_content_and_move_no_other_picture(tmp_path):
+def test_corrections_are_found_by_content_and_move_no_other_image(tmp_path):
     source = write_classes(tmp_path / "source", n=20)
     assert prepare(source, tmp_path / "data") == 0
     before = rows_by_source(tmp_path / "data")
@@ -422,7 +423,7 @@ def test_corrections_are_found_by_content_and_move_no_other_picture(tmp_path):
 
 def test_a_correction_can_settle_a_conflict(tmp_path):
     source = write_classes(tmp_path / "source", n=10)
-    draw_picture(77, size=(200, 150)).save(source / "coral" / "both.png")
+    draw_image(77, size=(200, 150)).save(source / "coral" / "both.png")
     shutil.copyfile(source / "coral" / "both.png", source / "moss" / "both.png")
     write_csv(tmp_path / "c.csv", [{"file": "moss/both.png", "action": "keep", "class": "", "reason": "looked"}])
     assert prepare(source, tmp_path / "data", "--corrections", tmp_path / "c.csv") == 0
@@ -431,9 +432,9 @@ def test_a_correction_can_settle_a_conflict(tmp_path):
     assert (rows["coral/both.png"].status, rows["coral/both.png"].duplicate_of) == ("duplicate", "moss/both.png")
 
 
-def test_a_correction_can_keep_pictures_that_only_look_the_same(tmp_path):
+def test_a_correction_can_keep_images_that_only_look_the_same(tmp_path):
     source = write_classes(tmp_path / "source", n=10)
-    draw_picture(77, size=(200, 150)).save(source / "moss" / "first.png")
+    draw_image(77, size=(200, 150)).save(source / "moss" / "first.png")
     jpeg_copy(source / "moss" / "first.png", source / "moss" / "again.jpg", quality=90)
     orders = [{"file": name, "action": "keep"} for name in ("moss/again.jpg", "moss/first.png")]
     write_csv(tmp_path / "c.csv", orders)
@@ -447,7 +448,7 @@ def test_a_correction_can_keep_pictures_that_only_look_the_same(tmp_path):
     assert all(after[name].file == row.file for name, row in before.items() if name != "moss/first.png")
 
 
-def test_two_corrections_can_not_keep_one_picture_in_two_classes(tmp_path, capsys):
+def test_two_corrections_can_not_keep_one_image_in_two_classes(tmp_path, capsys):
     source = write_classes(tmp_path / "source", n=10)
     shutil.copyfile(source / "coral" / "coral_001.png", source / "moss" / "both.png")
     write_csv(tmp_path / "c.csv", [{"file": n, "action": "keep"} for n in ("moss/both.png", "coral/coral_001.png")])
@@ -487,8 +488,8 @@ def test_a_correction_that_can_not_be_applied_is_named(tmp_path, capsys, row, me
 def test_conflicts_that_are_dropped_fill_no_split(tmp_path):
     source = write_classes(tmp_path / "source", n=3)
     for index in range(3):
-        draw_picture(900 + index).save(source / "coral" / f"both_{index}.png")
-        draw_picture(900 + index).save(source / "moss" / f"both_{index}.png")
+        draw_image(900 + index).save(source / "coral" / f"both_{index}.png")
+        draw_image(900 + index).save(source / "moss" / f"both_{index}.png")
     for seed in range(4):
         assert prepare(source, tmp_path / "data", "--seed", seed) == 0
         rows = manifest.kept(manifest.read(tmp_path / "data"))

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from memevit.evaluation import causes, text_share
 from memevit.manifest import Row
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 NAMES = ["red", "blue"]
 ROW = Row(width_px=400, height_px=300)
@@ -56,8 +56,8 @@ def test_an_image_that_several_changes_correct_is_called_fragile():
 
 
 def test_few_pixels_are_those_of_the_file_not_of_the_stored_copy():
-    assert causes.SMALL in keys(draw_picture(1), 0, 0, row=Row(width_px=60, height_px=40))
-    assert causes.SMALL not in keys(draw_picture(1), 0, 0, row=Row(width_px=600, height_px=400))
+    assert causes.SMALL in keys(draw_image(1), 0, 0, row=Row(width_px=60, height_px=40))
+    assert causes.SMALL not in keys(draw_image(1), 0, 0, row=Row(width_px=600, height_px=400))
 
 
 @pytest.mark.parametrize(("ink", "paper"), [("black", "white"), ("#e8e8e8", "#15202b")])
@@ -69,7 +69,7 @@ def test_a_page_of_text_is_mostly_text_and_a_drawing_is_not(ink, paper):
             (20, 20 + 30 * line), "the quick brown fox jumps over a lazy dog", ink, ImageFont.load_default(size=20)
         )
     assert text_share.is_mostly_text(image)
-    assert not text_share.is_mostly_text(draw_picture(4, size=(500, 400)))
+    assert not text_share.is_mostly_text(draw_image(4, size=(500, 400)))
     assert not text_share.is_mostly_text(Image.new("RGB", (500, 400), paper))
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from memevit.evaluation import shortcuts
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 
 def tiles(n):
@@ -23,7 +23,7 @@ def test_shuffling_moves_every_part_and_loses_none(n):
 
 
 def test_border_and_centre_make_the_whole_between_them():
-    image = draw_picture(3, size=(100, 80))
+    image = draw_image(3, size=(100, 80))
     whole = np.asarray(image)
     border, centre = np.asarray(shortcuts.border_only(image)), np.asarray(shortcuts.centre_only(image))
     inside = np.zeros((80, 100), dtype=bool)
@@ -34,7 +34,7 @@ def test_border_and_centre_make_the_whole_between_them():
 
 
 def test_captions_are_hidden_at_top_and_bottom_only():
-    image = draw_picture(3, size=(60, 100))
+    image = draw_image(3, size=(60, 100))
     hidden = np.asarray(shortcuts.captions_hidden(image))
     assert (hidden[:22] == 128).all()
     assert (hidden[78:] == 128).all()

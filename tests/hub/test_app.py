@@ -27,7 +27,7 @@ from memevit.arguments import AppArguments
 from memevit.commands import app_answers
 from memevit.hub import description, space_page
 from memevit.portable import page
-from tests.conftest import draw_picture, run_script, run_sort
+from tests.conftest import draw_image, run_script, run_sort
 
 # Gradio uses what pandas 3 calls old.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*:pandas.errors.Pandas4Warning")
@@ -127,16 +127,16 @@ def content_of(image, image_format="PNG"):
 
 
 def transparent():
-    image = draw_picture(3).convert("RGBA")
+    image = draw_image(3).convert("RGBA")
     image.putalpha(Image.fromarray(np.tile(np.uint8([0, 128, 255, 40]), (72, 24))))
     return image
 
 
 FILES = {
-    "plain.jpg": content_of(draw_picture(1), "JPEG"),
+    "plain.jpg": content_of(draw_image(1), "JPEG"),
     "transparent.png": content_of(transparent()),
     "grey16.png": content_of(Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 15)),
-    "palette.gif": content_of(draw_picture(2).convert("P"), "GIF"),
+    "palette.gif": content_of(draw_image(2).convert("P"), "GIF"),
 }
 
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_read_is_said_beside_the_others(served):
     assert "<b>" not in shown
 
 
-def test_a_picture_that_would_fill_the_memory_is_not_decoded(served):
+def test_an_image_that_would_fill_the_memory_is_not_decoded(served):
     small = content_of(Image.new("1", (8, 8)))
     header = b"IHDR" + (10_000).to_bytes(4, "big") * 2 + small[24:29]
     bomb = small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:]
@@ -225,22 +225,22 @@ def test_the_page_says_what_the_model_knows_and_draws_no_foreign_examples(served
 
 def test_no_upload_is_kept(served):
     served.classify(*FILES.items())
-    served.classify(("broken.png", b"no picture"))
+    served.classify(("broken.png", b"no image"))
     assert [path for path in served.folder.rglob("*") if path.is_file()] == []
 
 
 def test_images_come_back_in_a_zip_sorted_by_their_answers(model_dir, prepared, monkeypatch):
     found = Served(lambda: run_app("--model", model_dir, "--port", 0), monkeypatch, page)
     names = ["a.png", "b.png", "broken.png", "same.png", "same.png"]
-    pictures = [content_of(draw_picture(seed)) for seed in range(5)]
-    pictures[2] = b"no image"
-    contents = found.zipped(*zip(names, pictures, strict=True))
+    images = [content_of(draw_image(seed)) for seed in range(5)]
+    images[2] = b"no image"
+    contents = found.zipped(*zip(names, images, strict=True))
     rows = list(csv.DictReader(io.StringIO(contents.pop("answers.csv").decode())))
     kept = [path for path in found.folder.rglob("*") if path.is_file()]
     found.stop()
     assert [path.name for path in kept] == ["sorted.zip"]
     assert [row["file"] for row in rows] == names
-    assert [contents[row["placed"]] for row in rows] == pictures
+    assert [contents[row["placed"]] for row in rows] == images
     assert rows[2]["placed"] == "unreadable/broken.png"
     assert all(row["placed"].split("/")[0] == row["label"] for row in rows)
     assert rows[4]["placed"].endswith("/same_2.png" if rows[3]["label"] == rows[4]["label"] else "/same.png")
@@ -270,7 +270,7 @@ def test_no_file_but_an_upload_is_looked_at_or_deleted(served, tmp_path):
     assert (tmp_path / "private.jpg").is_file()
 
 
-def test_pictures_that_were_answered_before_the_page_was_cleared_are_left_out(served):
+def test_images_that_were_answered_before_the_page_was_cleared_are_left_out(served):
     (first,) = served.upload(("first.jpg", FILES["plain.jpg"])).json()
     served.ask([first])
     (second,) = served.upload(("second.jpg", FILES["plain.jpg"])).json()
@@ -278,6 +278,7 @@ def test_pictures_that_were_answered_before_the_page_was_cleared_are_left_out(se
     assert ["second.jpg" in one for one in shown.split('<div class="answer">')[1:]] == [True]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets are read from Linux's /proc")
 def test_it_listens_on_this_machine_only(served):
     port = int(served.address.rstrip("/").rsplit(":", 1)[1])
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -309,7 +310,7 @@ def test_at_the_end_nothing_is_left(model_dir, monkeypatch):
 
 def test_a_space_runs_from_its_own_files_and_says_the_same(model_dir, tmp_path, monkeypatch):
     examples = [tmp_path / "drawn.png"]
-    draw_picture(4).save(examples[0])
+    draw_image(4).save(examples[0])
     space = tmp_path / "space"
     space.mkdir()
     space_page.assemble(space, model_id="me/games", description=words("coral", "moss", "slate"), examples=examples)
@@ -367,7 +368,7 @@ def test_without_gradio_it_says_what_to_install(model_dir, capsys, monkeypatch):
     assert "pip install -r requirements-app.txt" in capsys.readouterr().err
 
 
-def test_many_classes_and_many_pictures_are_cut_short(tmp_path):
+def test_many_classes_and_many_images_are_cut_short(tmp_path):
     assert description.listed([f"game_{number}" for number in range(40)]).endswith("game 11 and 28 more")
     paths = [tmp_path / f"{number}.png" for number in range(page.MAX_IMAGES + 2)]
     for path in paths:
@@ -396,7 +397,7 @@ def test_the_page_in_a_browser_takes_files_and_pastes(served, tmp_path, width, i
     from tests.hub.browser import Browser
 
     (tmp_path / "meme.png").write_bytes(FILES["transparent.png"])
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     shown = "document.querySelector('.answers')?.innerText || ''"
     browser = Browser(tmp_path / "profile", width=width, is_phone=is_phone)
     try:
@@ -410,7 +411,7 @@ def test_the_page_in_a_browser_takes_files_and_pastes(served, tmp_path, width, i
             "Left out, larger than 1 MB: large.png (1.0 MB)"
         )
         browser.wait_for("!!document.querySelector('input[type=file]')")
-        browser.value(PASTE % base64.b64encode(content_of(draw_picture(9))).decode())
+        browser.value(PASTE % base64.b64encode(content_of(draw_image(9))).decode())
         browser.wait_for(f"({shown}).includes('pasted.png')")
         time.sleep(0.5)
         browser.screenshot(Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"page_{width}.png")

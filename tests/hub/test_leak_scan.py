@@ -16,7 +16,7 @@ from memevit.hub import checks, leak_scan
 from memevit.hub.model_page import is_ours
 
 
-def picture(image_format):
+def image(image_format):
     content = io.BytesIO()
     Image.new("RGB", (40, 30), "red").save(content, image_format)
     return content.getvalue()
@@ -46,15 +46,15 @@ PLANTED = [
     ("archive.dat", zipped("archive/data.pkl"), "an archive that holds a pickle"),
     ("model.safetensors", pickle.dumps([1]), "is a pickle"),
     ("model.safetensors", b"\0" * 100, "is no safetensors file"),
-    ("a.jpg", picture("JPEG"), "image"),
-    ("a.json", picture("PNG"), "image"),
-    ("thumb.txt", picture("GIF"), "image"),
-    ("meme.dat", picture("WEBP"), "image"),
-    ("scan.dat", picture("BMP"), "image"),
-    ("scan.tif", picture("TIFF"), "image"),
-    ("open_set.safetensors", safetensors({}, b"\0" * 64 + picture("PNG")), "image"),
-    ("report.html", b'<img src="data:image/jpeg;base64,' + base64.b64encode(picture("JPEG")) + b'">', "image"),
-    ("results.json", b'{"thumb": "' + base64.b64encode(picture("JPEG")) + b'"}', "image"),
+    ("a.jpg", image("JPEG"), "image"),
+    ("a.json", image("PNG"), "image"),
+    ("thumb.txt", image("GIF"), "image"),
+    ("meme.dat", image("WEBP"), "image"),
+    ("scan.dat", image("BMP"), "image"),
+    ("scan.tif", image("TIFF"), "image"),
+    ("open_set.safetensors", safetensors({}, b"\0" * 64 + image("PNG")), "image"),
+    ("report.html", b'<img src="data:image/jpeg;base64,' + base64.b64encode(image("JPEG")) + b'">', "image"),
+    ("results.json", b'{"thumb": "' + base64.b64encode(image("JPEG")) + b'"}', "image"),
     ("run.json", b'{"token": "hf_' + b"AbCdEfGhIjKlMnOpQrStUvWxYz012345" + b'"}', "a Hugging Face token"),
     ("run.json", b'{"Authorization": "Bearer abcdefghijklmnop1234"}', "an authorization header"),
     ("notes.md", b"-----BEGIN RSA PRIVATE KEY-----", "a private key"),
@@ -106,11 +106,11 @@ def test_harmless_content_passes(tmp_path):
     assert leak_scan.findings(tmp_path) == []
 
 
-def test_a_picture_passes_only_where_it_is_meant_and_as_it_was_made(tmp_path):
-    (tmp_path / "confusion_matrix.png").write_bytes(picture("PNG"))
+def test_an_image_passes_only_where_it_is_meant_and_as_it_was_made(tmp_path):
+    (tmp_path / "confusion_matrix.png").write_bytes(image("PNG"))
     known = {"confusion_matrix.png": files.sha256_of(tmp_path / "confusion_matrix.png")}
     assert leak_scan.findings(tmp_path, known_images=known) == []
-    (tmp_path / "confusion_matrix.png").write_bytes(picture("PNG") + b"x")
+    (tmp_path / "confusion_matrix.png").write_bytes(image("PNG") + b"x")
     assert leak_scan.findings(tmp_path, known_images=known) == ["confusion_matrix.png is or holds an image"]
     assert leak_scan.findings(tmp_path, may_hold_images=True) == []
 

@@ -69,7 +69,7 @@ def _numbers(value):
 
 def test_a_number_from_nowhere_would_be_noticed(model_dir):
     assert "0.123" not in numbers_in(results.read(model_dir))
-    assert NUMBER.findall(NAMES.sub("", "accuracy 0.123, 7 pictures (95 %), `vit-16`")) == ["0.123", "7"]
+    assert NUMBER.findall(NAMES.sub("", "accuracy 0.123, 7 images (95 %), `vit-16`")) == ["0.123", "7"]
 
 
 @pytest.mark.parametrize(("model_type", "is_known"), [("vit", True), ("siglip", False)])
@@ -224,7 +224,7 @@ def test_a_folder_with_little_in_it_gives_a_page_without_empty_sections(tmp_path
     assert not re.search(r"^#+ [^\n]*\n+(?=#|\Z)", text, re.MULTILINE)
 
 
-def test_the_picture_of_the_confusion_is_the_same_for_the_same_counts():
+def test_the_image_of_the_confusion_is_the_same_for_the_same_counts():
     confusion = {"split": "test", "class_names": ["a$b", "ü"], "counts": [[3, 1], [0, 4]]}
     content = plots.confusion_png(confusion)
     assert content.startswith(b"\x89PNG")

@@ -15,7 +15,7 @@ from memevit.hub import model_page, space_page, web_runtime
 from memevit.model import onnx_export
 from memevit.model.classifier import Classifier
 from memevit.pixels import load_image
-from tests.conftest import draw_picture, run_data_prep, run_push, write_classes
+from tests.conftest import draw_image, run_data_prep, run_push, write_classes
 from tests.hub.conftest import REPO_ID
 from tests.hub.hub_server import READER, WRITER, Fault
 
@@ -36,7 +36,7 @@ with tempfile.TemporaryDirectory() as fresh:
 def meme(tmp_path):
     """A folder with meme.jpg, and image.jpg that the card's lines of code read."""
     for name in ("meme.jpg", "image.jpg"):
-        draw_picture(7).save(tmp_path / name)
+        draw_image(7).save(tmp_path / name)
     return tmp_path
 
 
@@ -115,9 +115,9 @@ def test_data_and_space_go_along_when_asked(server, client, model_dir, prepared)
     assert [repo.private for repo in (data, space, pushed(server))] == [False] * 3
     assert [repo.titles_of() for repo in (data, space)] == [["Upload dataset"], ["Upload Space"]]
     assert "license: cc-by-4.0" in data.files()["README.md"].decode()
-    pictures = {path.relative_to(prepared).as_posix() for path in prepared.glob("*/*/*")}
-    assert set(data.files()) == pictures | {".gitattributes", "README.md", "manifest.csv", "prep.json"}
-    assert len(pictures) == 120
+    images = {path.relative_to(prepared).as_posix() for path in prepared.glob("*/*/*")}
+    assert set(data.files()) == images | {".gitattributes", "README.md", "manifest.csv", "prep.json"}
+    assert len(images) == 120
     page = pushed(server).files()["README.md"].decode()
     assert f"datasets:\n- {REPO_ID}-data" in page
     assert "cc-by-4.0." in page

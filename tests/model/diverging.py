@@ -1,6 +1,6 @@
 """Train in one of two processes, in the second of which the loss is not finite in one step.
 
-    RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=... python -m tests.model.diverging BACKBONE OUTPUT_DIR
+    RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=... python tests/model/diverging.py BACKBONE OUTPUT_DIR
 
 Writes what the process ended with to OUTPUT_DIR/RANK.txt.
 """

@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance
 
 from memevit.model import augment
 from memevit.model.augment import Augmentation, Mixer, Mixing
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 
 def levels_of(*images):
@@ -39,7 +39,7 @@ def test_draws_are_uniform_and_independent():
     assert abs(neighbours) < 0.04
 
 
-def test_crops_keep_to_the_picture_and_to_what_was_asked_for():
+def test_crops_keep_to_the_image_and_to_what_was_asked_for():
     asked = Augmentation(min_area=0.5, max_stretch=1.5)
     left, top, width, height = asked.crops(augment.draw(0, 0, np.arange(5000))).T
     assert min(left.min(), top.min()) >= 0
@@ -49,14 +49,14 @@ def test_crops_keep_to_the_picture_and_to_what_was_asked_for():
     assert 1.4 < (width / height).max() <= 1.5 + 1e-4
 
 
-def test_without_variation_the_whole_picture_is_taken():
+def test_without_variation_the_whole_image_is_taken():
     crops = Augmentation(min_area=1.0, max_stretch=1.0).crops(augment.draw(0, 0, np.arange(10)))
     assert np.allclose(crops, [0, 0, 1, 1])
 
 
 @pytest.mark.parametrize(("resample", "tolerance"), [(Image.Resampling.BILINEAR, 1.5), (Image.Resampling.BICUBIC, 12)])
 def test_a_batch_is_cropped_and_resized_as_pillow_does_it(resample, tolerance):
-    images = [draw_picture(seed, size=(60, 48)) for seed in range(3)]
+    images = [draw_image(seed, size=(60, 48)) for seed in range(3)]
     boxes = [(6, 4, 48, 40), (0, 0, 60, 48), (20, 10, 45, 30)]
     crops = torch.tensor([[x / 60, y / 48, (right - x) / 60, (lower - y) / 48] for x, y, right, lower in boxes])
     found = augment.cropped(levels_of(*images), crops, (24, 32), resample).clamp(0, 255)
@@ -84,13 +84,13 @@ def test_nothing_is_mirrored():
 )
 @pytest.mark.parametrize("share", [0.0, 0.999])
 def test_colours_change_as_in_pillow(name, enhancer, share):
-    image = draw_picture(3)
+    image = draw_image(3)
     found = augment.recoloured(levels_of(image).float(), draws_with(**{name: share}), 0.4)
     expected = np.asarray(enhancer(image).enhance(1 + 0.4 * (2 * share - 1))).transpose(2, 0, 1)
     assert np.abs(found[0].numpy() - expected).max() <= 2
 
 
-def test_erasing_hides_a_rectangle_of_as_many_pictures_as_asked_for():
+def test_erasing_hides_a_rectangle_of_as_many_images_as_asked_for():
     draws = torch.from_numpy(augment.draw(0, 0, np.arange(2000)))
     hidden = augment.erased(torch.ones(2000, 3, 20, 20), draws, 0.3) == 0
     assert hidden.flatten(1).any(dim=1).float().mean() == pytest.approx(0.3, abs=0.04)
@@ -99,7 +99,7 @@ def test_erasing_hides_a_rectangle_of_as_many_pictures_as_asked_for():
     assert not (augment.erased(torch.ones(9, 3, 8, 8), draws[:9], 0.0) == 0).any()
 
 
-def test_mixup_blends_a_picture_with_the_next_and_its_label_in_the_same_shares():
+def test_mixup_blends_an_image_with_the_next_and_its_label_in_the_same_shares():
     values = torch.stack([torch.full((3, 4, 4), float(level)) for level in (0, 10, 20)])
     mixed, shares = Mixer(Mixing(mixup=1.0), 3)(values, torch.tensor([0, 1, 2]), draws_with(3, SHARE=0.25))
     # Beta(1, 1) is uniform: a draw of 0.25 keeps a quarter of the image itself.
@@ -117,7 +117,7 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_pixels_in_the_label():
     assert torch.allclose(shares.sum(dim=1), torch.ones(2))
 
 
-def test_with_both_each_picture_takes_one_of_them():
+def test_with_both_each_image_takes_one_of_them():
     mixer = Mixer(Mixing(mixup=1.0, cutmix=1.0), 2)
     values = torch.stack([torch.zeros(3, 10, 10), torch.ones(3, 10, 10)])
     for kind, n_levels in ((0.2, 2), (0.8, 1)):

@@ -20,6 +20,7 @@ from memevit.model.processor import pixel_values
 from tests.conftest import run_finetune
 from tests.model import tiny
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 FEW_STEPS = ("--max_steps", 2, "--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", 2)
 QUIET = ("--use_cpu", "--disable_tqdm", True)
 CLASSES = ["coral", "moss", "slate"]
@@ -55,7 +56,7 @@ def test_a_backbone_goes_from_data_to_the_plain_pipeline(tmp_path, backbones, pr
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_the_saved_processor_shows_the_whole_picture_in_the_size_of_the_configuration(backbones, kind):
+def test_the_saved_processor_shows_the_whole_image_in_the_size_of_the_configuration(backbones, kind):
     model, image_processor = backbone.load_for_training(str(backbones[kind]), CLASSES, from_scratch=False)
     levels = np.zeros((60, 200, 3), dtype=np.uint8)
     levels[:, :20], levels[:, -20:] = 255, 255
@@ -67,7 +68,7 @@ def test_the_saved_processor_shows_the_whole_picture_in_the_size_of_the_configur
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_another_size_of_pictures_is_that_of_model_and_processor_and_loads_again(tmp_path, backbones, kind):
+def test_another_size_of_images_is_that_of_model_and_processor_and_loads_again(tmp_path, backbones, kind):
     model, image_processor = backbone.load_for_training(
         str(backbones[kind]), CLASSES, from_scratch=False, image_size=48
     )

@@ -27,7 +27,7 @@ def test_a_batch_that_two_threads_share_keeps_its_order(tmp_path, trained, two_t
     paths = [tmp_path / f"{number}.png" for number in range(len(images))]
     for image, path in zip(images, paths, strict=True):
         image.save(path)
-    paths[1].write_bytes(b"no picture")
+    paths[1].write_bytes(b"no image")
     paths[6].write_bytes(b"")
     classifier = Classifier.load(trained)
     found = list(classifier.classify(paths, batch_size=batch_size))

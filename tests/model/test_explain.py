@@ -10,7 +10,7 @@ from transformers import AutoModelForImageClassification
 
 from memevit.model import explain
 from memevit.model.inspection import Inspection
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 
 class SeesOneCell(torch.nn.Module):
@@ -45,7 +45,7 @@ def test_gradients_add_up_to_the_difference_from_a_plain_image():
 @pytest.mark.parametrize("method", ["occlusion", "gradients"])
 def test_random_weights_give_another_heat_map(trained, method):
     inspection = Inspection.load(trained)
-    image = draw_picture(5)
+    image = draw_image(5)
     learned = inspection.heat_map(image, 0, method=method)
     again = inspection.heat_map(image, 0, method=method)
     assert np.array_equal(learned, again)

@@ -16,7 +16,7 @@ from memevit.data import dataset as prepared_dataset
 from memevit.evaluation import predictions
 from memevit.model.backbone import SHIPPED_BACKBONE
 from memevit.model.classifier import Classifier
-from tests.conftest import draw_picture, run_finetune, run_sort
+from tests.conftest import draw_image, run_finetune, run_sort
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_whoever_may_read_the_configuration_may_read_the_weights(trained):
     assert modes["model.safetensors"] == modes["config.json"]
 
 
-def test_it_learned_to_tell_unseen_pictures_apart(trained):
+def test_it_learned_to_tell_unseen_images_apart(trained):
     found = predictions.read(trained)
     test = np.array(found.splits) == "test"
     assert test.sum() == 18
@@ -82,14 +82,14 @@ def test_trainer_sorting_and_plain_pipeline_give_the_same_probabilities(trained,
 
 def awkward_files():
     """Name, content, and whether the plain pipeline sees the same pixels."""
-    image = draw_picture(5, size=(120, 90))
+    image = draw_image(5, size=(120, 90))
     exif = Image.Exif()
     exif[0x0112] = 6
     shaded = Image.fromarray(np.linspace(0, 255, 90 * 120).reshape(90, 120).astype(np.uint8))
     cut = image.convert("RGBA")
     cut.putalpha(shaded)
     grey_16 = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-    animation = {"save_all": True, "append_images": [draw_picture(6, size=(120, 90))], "duration": 90}
+    animation = {"save_all": True, "append_images": [draw_image(6, size=(120, 90))], "duration": 90}
     kinds = [
         ("grey.png", image.convert("L"), "PNG", {}, True),
         ("bit.png", image.convert("1"), "PNG", {}, True),
@@ -99,15 +99,15 @@ def awkward_files():
         ("moving.gif", image, "GIF", animation, True),
         ("moving.webp", image, "WEBP", animation, True),
         ("misnamed.jpg", image, "PNG", {}, True),
-        ("large.jpg", draw_picture(7, size=(2400, 1600)), "JPEG", {}, True),
+        ("large.jpg", draw_image(7, size=(2400, 1600)), "JPEG", {}, True),
         ("pixel.png", Image.new("RGB", (1, 1), "red"), "PNG", {}, True),
         ("cut.png", cut, "PNG", {}, False),
         ("grey_cut.png", cut.convert("LA"), "PNG", {}, False),
         ("grey_16.png", grey_16, "PNG", {}, False),
     ]
-    for name, picture, image_format, options, is_same in kinds:
+    for name, image, image_format, options, is_same in kinds:
         content = io.BytesIO()
-        picture.save(content, image_format, **options)
+        image.save(content, image_format, **options)
         yield pytest.param(name, content.getvalue(), is_same, id=name)
 
 
@@ -171,6 +171,7 @@ def test_the_run_is_on_record_without_a_path_of_this_machine(trained, prepared):
         assert str(prepared.parent) not in (trained / name).read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_best_checkpoint_is_what_is_saved(tmp_path, prepared, tiny_backbone, monkeypatch):
     """The highest loss is called the best here, so that it is not the last one."""
     from memevit.model import folder
@@ -224,6 +225,7 @@ def test_the_checkpoint_is_in_single_precision(trained):
     assert {tensor.dtype for tensor in load_file(trained / "model.safetensors").values()} == {torch.float32}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_from_scratch_starts_from_random_weights(tmp_path, prepared, tiny_backbone):
     argv = ("--dataset", prepared, "--model_name_or_path", tiny_backbone, "--use_cpu", "--disable_tqdm", True)
     steps = (
@@ -248,7 +250,8 @@ def test_from_scratch_starts_from_random_weights(tmp_path, prepared, tiny_backbo
     assert results.read(tmp_path / "scratch")["training"]["from_scratch"]
 
 
-def test_the_shipped_backbone_tells_unseen_pictures_apart_without_being_trained(tmp_path, prepared):
+@pytest.mark.usefixtures("no_figures")
+def test_the_shipped_backbone_tells_unseen_images_apart_without_being_trained(tmp_path, prepared):
     argv = ("--dataset", prepared, "--output_dir", tmp_path / "model", "--use_cpu", "--freeze", "backbone")
     assert run_finetune(*argv, "--model_name_or_path", SHIPPED_BACKBONE) == 0
     found = results.read(tmp_path / "model")

@@ -1,72 +1,13 @@
-"""Weights that FSDP divides among two processes on the processor."""
+"""What FSDP needs of a model whose weights it divides among processes; see also test_two_processes.py."""
 
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
 import pytest
 from transformers import AutoModelForImageClassification
 
-from memevit import results
 from memevit.arguments import RecipeArguments
-from memevit.data import dataset as prepared_dataset
 from memevit.errors import UserError
-from memevit.evaluation import predictions
 from memevit.model import layers, sharding
-from memevit.model.classifier import Classifier
 from memevit.model.recipe import FineTuningArguments, complete
 from tests.model import tiny
-from tests.model.test_two_processes import free_port
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def divided(prepared, tiny_backbone, tmp_path_factory):
-    """A model that was best after the first epoch, trained with divided weights."""
-    model_dir = tmp_path_factory.mktemp("divided") / "model"
-    launch = ("-m", "accelerate.commands.accelerate_cli", "launch", "--use_fsdp", "--fsdp_version", 2)
-    launch += ("--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--num_processes", 2, "--num_machines", 1)
-    launch += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", free_port())
-    argv = (*launch, "tests/model/fsdp_on_cpu.py", "finetune_vit.py", "--dataset", prepared)
-    argv += ("--output_dir", model_dir, "--model_name_or_path", tiny_backbone, "--disable_tqdm", True)
-    argv += (
-        "--num_train_epochs",
-        4,
-        "--learning_rate",
-        3e-2,
-        "--metric_for_best_model",
-        "loss",
-        "--lr_scheduler_type",
-        "constant",
-    )
-    argv += ("--per_device_train_batch_size", 8, "--no_temperature")  # So that probabilities tell the loss.
-    done = subprocess.run([sys.executable, *map(str, argv)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return model_dir
-
-
-def test_the_best_checkpoint_is_taken_by_all_processes(divided):
-    found = results.read(divided)
-    losses = {row["step"]: row["eval_loss"] for row in found["history"] if "eval_loss" in row}
-    best = losses[found["training"]["best_step"]]
-    assert best < losses[max(losses)] / 5  # Else the last one would do as well.
-    written = predictions.read(divided)
-    validated = np.array(written.splits) == "validation"
-    of_true = written.probabilities[np.arange(len(written.labels)), written.labels][validated]
-    assert -np.log(np.maximum(of_true, 1e-6)).mean() == pytest.approx(
-        best, rel=0.5
-    )  # Filled up, a batch has some twice.
-
-
-def test_what_is_saved_is_what_was_measured(divided, prepared):
-    written = predictions.read(divided)
-    data = prepared_dataset.load(prepared)
-    assert written.paths == data["validation"]["file"][:] + data["test"]["file"][:]
-    paths = [Path(one) for name in ("validation", "test") for one in prepared_dataset.paths_of(data[name])]
-    again = [each.probabilities for each in Classifier.load(divided).classify(paths, n_processes=0)]
-    assert np.abs(np.array(again) - written.probabilities).max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)

@@ -31,16 +31,16 @@ def shown(tiny_backbone):
 
 
 @pytest.fixture
-def pictures(prepared, shown, tmp_path):
+def images(prepared, shown, tmp_path):
     """Datasets from the cache by split."""
     splits = prepared_dataset.load(prepared)
     return image_dataset.image_datasets(splits, shown, Augmentation(), seed=3, cache_dir=tmp_path, n_processes=0)
 
 
-def trained_on(pictures, shown, tiny_backbone, folder, **options):
+def trained_on(images, shown, tiny_backbone, folder, **options):
     """The weights of a network after 8 steps on the device, copied and finished ahead where there is a GPU."""
     usual = {"max_steps": 8, "use_cpu": DEVICE.type == "cpu", "dataloader_pin_memory": torch.cuda.is_available()}
-    trainer = trainer_of(pictures, shown, tiny_backbone, folder, **usual | options)
+    trainer = trainer_of(images, shown, tiny_backbone, folder, **usual | options)
     trainer.train()
     return {name: value.detach().float().cpu() for name, value in trainer.accelerator.unwrap_model(
         trainer.model, keep_torch_compile=False).state_dict().items()}  # fmt: skip
@@ -50,24 +50,24 @@ def largest_difference(one, other):
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-def test_the_device_trains_the_model_that_the_processor_trains(pictures, shown, tiny_backbone, tmp_path):
-    weights = trained_on(pictures, shown, tiny_backbone, tmp_path)
-    expected = trained_on(pictures, shown, tiny_backbone, tmp_path, use_cpu=True, dataloader_pin_memory=False)
+def test_the_device_trains_the_model_that_the_processor_trains(images, shown, tiny_backbone, tmp_path):
+    weights = trained_on(images, shown, tiny_backbone, tmp_path)
+    expected = trained_on(images, shown, tiny_backbone, tmp_path, use_cpu=True, dataloader_pin_memory=False)
     # Adam takes steps of the same size for the smallest gradients, whose sign is a matter of rounding.
     assert largest_difference(weights, expected) < 5e-3
 
 
 @on_cuda
-def test_copying_ahead_trains_the_same_model(pictures, shown, tiny_backbone, tmp_path):
+def test_copying_ahead_trains_the_same_model(images, shown, tiny_backbone, tmp_path):
     ahead, waiting = (
-        trained_on(pictures, shown, tiny_backbone, tmp_path, dataloader_pin_memory=pin) for pin in (True, False)
+        trained_on(images, shown, tiny_backbone, tmp_path, dataloader_pin_memory=pin) for pin in (True, False)
     )
     assert largest_difference(ahead, waiting) < 1e-3
 
 
 @on_cuda
-def test_batches_of_the_cache_are_in_pinned_memory(pictures):
-    dataset = pictures["train"]
+def test_batches_of_the_cache_are_in_pinned_memory(images):
+    dataset = images["train"]
     expected = dataset.__getitems__([3, 1])["pixel_values"]
     dataset.is_pinned = True
     found = dataset.__getitems__([3, 1])["pixel_values"]
@@ -84,8 +84,8 @@ class ForbidReads(TrainerCallback):
 
 
 @on_cuda
-def test_no_step_waits_for_the_device(pictures, shown, tiny_backbone, tmp_path):
-    trainer = trainer_of(pictures, shown, tiny_backbone, tmp_path, max_steps=5, use_cpu=False, bf16=True,
+def test_no_step_waits_for_the_device(images, shown, tiny_backbone, tmp_path):
+    trainer = trainer_of(images, shown, tiny_backbone, tmp_path, max_steps=5, use_cpu=False, bf16=True,
                          dataloader_pin_memory=True)  # fmt: skip
     trainer.add_callback(ForbidReads())
     try:
@@ -96,8 +96,8 @@ def test_no_step_waits_for_the_device(pictures, shown, tiny_backbone, tmp_path):
 
 
 @on_cuda
-def test_copies_to_the_device_are_in_a_stream_of_their_own(pictures, shown, tiny_backbone, tmp_path):
-    trainer = trainer_of(pictures, shown, tiny_backbone, tmp_path, max_steps=4, use_cpu=False,
+def test_copies_to_the_device_are_in_a_stream_of_their_own(images, shown, tiny_backbone, tmp_path):
+    trainer = trainer_of(images, shown, tiny_backbone, tmp_path, max_steps=4, use_cpu=False,
                          dataloader_pin_memory=True)  # fmt: skip
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         trainer.train()
@@ -108,6 +108,7 @@ def test_copies_to_the_device_are_in_a_stream_of_their_own(pictures, shown, tiny
     assert not {event.device_resource_id for event in copies} & {event.device_resource_id for event in products}
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("wanted", [precision.BF16, pytest.param(precision.FP16, marks=on_cuda)])
 def test_a_model_trained_in_half_precision_answers_the_same_on_every_device(prepared, tiny_backbone, tmp_path, wanted):
     model_dir = tmp_path / "model"
@@ -161,24 +162,24 @@ def test_a_batch_that_does_not_fit_is_halved(tiny_backbone, tmp_path):
 
 
 @on_cuda
-def test_a_compiled_model_is_the_same_model(pictures, shown, tiny_backbone, tmp_path, monkeypatch):
+def test_a_compiled_model_is_the_same_model(images, shown, tiny_backbone, tmp_path, monkeypatch):
     monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
-    expected = trained_on(pictures, shown, tiny_backbone, tmp_path, bf16=True)
-    found = trained_on(pictures, shown, tiny_backbone, tmp_path, bf16=True, torch_compile=True)
+    expected = trained_on(images, shown, tiny_backbone, tmp_path, bf16=True)
+    found = trained_on(images, shown, tiny_backbone, tmp_path, bf16=True, torch_compile=True)
     monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
     assert largest_difference(expected, found) < 5e-2  # bf16 has 8 bits; fused operations round less often.
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(
-    pictures, shown, tiny_backbone, tmp_path, monkeypatch, record_property
+    images, shown, tiny_backbone, tmp_path, monkeypatch, record_property
 ):
     options = {"save_strategy": "steps", "save_steps": 4}
-    expected = trained_on(pictures, shown, tiny_backbone, tmp_path / "whole")
+    expected = trained_on(images, shown, tiny_backbone, tmp_path / "whole")
     at_step(monkeypatch, 7, killed)
     with pytest.raises(Killed):
-        trained_on(pictures, shown, tiny_backbone, tmp_path / "run", **options)
+        trained_on(images, shown, tiny_backbone, tmp_path / "run", **options)
     trainer = trainer_of(
-        pictures, shown, tiny_backbone, tmp_path / "run", max_steps=8, use_cpu=DEVICE.type == "cpu",
+        images, shown, tiny_backbone, tmp_path / "run", max_steps=8, use_cpu=DEVICE.type == "cpu",
         dataloader_pin_memory=torch.cuda.is_available(), **options,
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))

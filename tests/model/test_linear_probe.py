@@ -1,5 +1,7 @@
 """A linear probe: features computed once, a head that is the best there is for them, an ordinary checkpoint."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -16,14 +18,22 @@ from memevit.model.processor import Processor, pixel_values
 from memevit.pixels import load_image
 from tests.conftest import run_data_prep, run_finetune, write_classes
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 QUIET = ("--use_cpu", "--disable_tqdm", True)
 
 
+@pytest.fixture(scope="module")
+def prepared_small(tmp_path_factory):
+    root = tmp_path_factory.mktemp("small")
+    write_classes(root / "source", n=12)
+    assert run_data_prep("--source", root / "source", "--output_dir", root / "data", "--num_proc", 1) == 0
+    return root / "data"
+
+
 @pytest.fixture
-def small(tmp_path):
-    write_classes(tmp_path / "source", n=12)
-    assert run_data_prep("--source", tmp_path / "source", "--output_dir", tmp_path / "data", "--num_proc", 1) == 0
-    return tmp_path / "data"
+def small(prepared_small, tmp_path):
+    """A copy, beside which there are no features yet."""
+    return shutil.copytree(prepared_small, tmp_path / "data")
 
 
 def run_probe(data, tiny_backbone, model_dir, *more):

@@ -11,6 +11,7 @@ from memevit.model import backbone, layers, lora
 from tests.conftest import run_finetune
 from tests.model import tiny
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 CLASSES = ["coral", "moss", "slate"]
 QUIET = ("--use_cpu", "--disable_tqdm", True)
 

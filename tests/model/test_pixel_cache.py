@@ -15,7 +15,7 @@ from memevit.data import imagefolder
 from memevit.errors import UserError
 from memevit.model import pixel_cache
 from memevit.model.geometry import Geometry
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 SQUARE = Geometry(resample=int(Image.Resampling.BILINEAR), size=(16, 16))
 
@@ -25,7 +25,7 @@ def request_of(tmp_path):
     (tmp_path / "data").mkdir()
     paths = [tmp_path / "data" / f"{number}.png" for number in range(6)]
     for number, path in enumerate(paths):
-        draw_picture(number).save(path)
+        draw_image(number).save(path)
     return lambda settings="": pixel_cache.Request("train", paths, SQUARE, (3, 16, 16), f"{SQUARE} {settings}")
 
 
@@ -54,10 +54,10 @@ def test_pixels_are_decoded_once_and_then_mapped(tmp_path, request_of, n_decoded
         assert np.array_equal(first[row], again[row])
 
 
-def test_a_changed_picture_or_setting_makes_new_pixels_and_the_old_ones_go(tmp_path, request_of, n_decoded):
+def test_a_changed_image_or_setting_makes_new_pixels_and_the_old_ones_go(tmp_path, request_of, n_decoded):
     cache = tmp_path / "cache"
     before = pixel_cache.open_or_build(request_of(), cache)[2].copy()
-    draw_picture(99).save(request_of().paths[2])
+    draw_image(99).save(request_of().paths[2])
     after = pixel_cache.open_or_build(request_of(), cache)
     assert not np.array_equal(before, after[2])
     pixel_cache.open_or_build(request_of("other"), cache)
@@ -138,7 +138,7 @@ def test_a_folder_that_can_not_be_made_means_no_cache(tmp_path, request_of, capl
     assert "every image is decoded in every epoch" in caplog.text
 
 
-def test_a_picture_that_can_not_be_decoded_is_named_and_leaves_nothing(tmp_path, request_of):
+def test_an_image_that_can_not_be_decoded_is_named_and_leaves_nothing(tmp_path, request_of):
     request_of().paths[3].write_bytes(b"broken")
     with pytest.raises(UserError, match=r"3\.png can't be used for training: not an image"):
         pixel_cache.open_or_build(request_of(), tmp_path / "cache")
@@ -175,7 +175,7 @@ def test_where_there_is_room_for_one_request_the_first_one_gets_it(tmp_path, req
 
 
 def test_pixels_are_cached_on_a_system_without_fallocate_too(tmp_path, request_of, monkeypatch):
-    monkeypatch.delattr(pixel_cache.os, "posix_fallocate")
+    monkeypatch.delattr(pixel_cache.os, "posix_fallocate", raising=False)
     found = pixel_cache.open_or_build(request_of(), tmp_path / "cache")
     for row, path in enumerate(request_of().paths):
         assert np.array_equal(found[row], SQUARE(Image.open(path).convert("RGB")))

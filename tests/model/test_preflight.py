@@ -19,6 +19,7 @@ from memevit.model import precision, preflight, recipe, runs, timing
 from memevit.model.preflight import Plan
 from tests.conftest import run_finetune
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 COUNTS = {"train": 84, "validation": 20, "test": 10}
 PLAN = Plan("fp32", 16, 1, -1, step_s=2.0, image_s=0.1)
 
@@ -221,10 +222,10 @@ def test_a_batch_that_does_not_even_load_is_divided_before_the_run(model):
 
 
 def test_processes_look_for_parameters_without_a_gradient_only_where_there_are_some(model):
-    picture = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
-    assert not timing.has_idle(model, picture, "fp32")
+    image = torch.zeros(1, 3, model.config.image_size, model.config.image_size)
+    assert not timing.has_idle(model, image, "fp32")
     model.register_parameter("idle", torch.nn.Parameter(torch.ones(1)))
-    assert timing.has_idle(model, picture, "fp32")
+    assert timing.has_idle(model, image, "fp32")
     assert all(parameter.grad is None for parameter in model.parameters())
     for plan, given, expected in ((PLAN, None, None), (replace(PLAN, has_idle=False), None, False),
                                   (replace(PLAN, has_idle=False), True, True)):  # fmt: skip

@@ -19,7 +19,7 @@ from memevit.model.geometry import Geometry
 from memevit.model.image_dataset import AugmentAndNormalise, Augmentation, ImageDataset, keep_decoded
 from memevit.model.processor import ByProcessor, Processor, pixel_values
 from memevit.model.tensor_geometry import TensorGeometry
-from tests.conftest import draw_picture, write_classes
+from tests.conftest import draw_image, write_classes
 
 
 class TensorViTImageProcessor(ViTImageProcessorPil):
@@ -51,7 +51,7 @@ def test_every_processor_gives_the_same_probabilities_as_its_parts(kind):
     torch.manual_seed(0)
     small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     model = ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, num_labels=3, **small)).eval()
-    images = [draw_picture(seed, size=size) for seed, size in enumerate(SIZES[:-1])]
+    images = [draw_image(seed, size=size) for seed, size in enumerate(SIZES[:-1])]
     found = Classifier(model, processor).probabilities(images)
     with torch.inference_mode():
         logits = model(**processor(images=images, return_tensors="pt")).logits
@@ -65,7 +65,7 @@ def test_every_processor_shows_the_same_pixels_as_its_parts(kind):
     assert (shown.geometry is None) == (kind in CROPPING)
     assert isinstance(shown.render, ByProcessor) == (kind in CROPPING)
     for seed, size in enumerate(SIZES):
-        image = draw_picture(seed, size=size) if min(size) > 20 else draw_picture(seed).resize(size)
+        image = draw_image(seed, size=size) if min(size) > 20 else draw_image(seed).resize(size)
         levels = torch.from_numpy(shown.render(image))[None]
         expected = pixel_values([image], processor)
         assert levels.dtype == torch.uint8
@@ -78,7 +78,7 @@ def test_a_saved_processor_comes_back_as_the_same_pixels(tmp_path):
     assert again.geometry == Processor.of(PROCESSORS["siglip"]).geometry == Geometry(resample=3, size=(32, 32))
 
 
-def test_pictures_for_a_processor_of_tensors_are_decoded_without_it_and_cached():
+def test_images_for_a_processor_of_tensors_are_decoded_without_it_and_cached():
     size = {"height": 224, "width": 224}
     shown = Processor.of(TensorViTImageProcessor(size=size, resample=Image.Resampling.BILINEAR))
     assert isinstance(shown.render, TensorGeometry)
@@ -87,7 +87,7 @@ def test_pictures_for_a_processor_of_tensors_are_decoded_without_it_and_cached()
 
 def test_a_processor_that_swaps_channels_is_asked_itself():
     processor = MobileViTImageProcessorPil(size={"shortest_edge": 40}, crop_size=SQUARE)  # It swaps red and blue.
-    shown, image = Processor.of(processor), draw_picture(1)
+    shown, image = Processor.of(processor), draw_image(1)
     assert shown.geometry is None
     values = shown.normalise(torch.from_numpy(shown.render(image))[None])
     assert torch.allclose(values, pixel_values([image], processor), atol=1e-5)
@@ -98,14 +98,14 @@ def test_a_processor_that_pads_to_no_one_size_is_refused():
         Processor.of(ViltImageProcessorPil())
 
 
-def test_a_picture_that_the_processor_enlarges_can_be_cached_too():
+def test_an_image_that_the_processor_enlarges_can_be_cached_too():
     usual = ViTImageProcessorPil(size={"height": 224, "width": 224}, resample=Image.Resampling.BILINEAR)
     assert Processor.of(usual).geometry is not None
 
 
 def test_what_is_cached_is_trained_on_as_sharp_as_what_is_decoded_every_time(tmp_path):
-    write_classes(tmp_path / "pictures", n=8)
-    paths = sorted((tmp_path / "pictures").rglob("*.png"))
+    write_classes(tmp_path / "images", n=8)
+    paths = sorted((tmp_path / "images").rglob("*.png"))
     shown, augmentation = Processor.of(PROCESSORS["vit"]), Augmentation(colour=0.0)
     decoded, cached = (ImageDataset(paths, [0] * len(paths), shown, augmentation) for _ in range(2))
     keep_decoded([cached], "train", tmp_path / "cache")

@@ -13,6 +13,7 @@ from memevit.model.augment import Augmentation, Mixing
 from memevit.model.recipe import FineTuningArguments
 from tests.conftest import run_finetune
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 QUIET = ("--use_cpu", "--disable_tqdm", True)
 
 

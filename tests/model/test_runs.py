@@ -61,7 +61,7 @@ def test_the_model_is_that_of_the_first_seed_alone(cross_validated, command, tmp
     assert {path.name for path in (tmp_path / "alone").iterdir()} == {path.name for path in model_dir.iterdir()}
 
 
-def test_every_picture_has_a_prediction_by_a_model_that_has_not_seen_it(cross_validated, with_folds):
+def test_every_image_has_a_prediction_by_a_model_that_has_not_seen_it(cross_validated, with_folds):
     model_dir, _ = cross_validated
     written = predictions.read(model_dir)
     splits = np.array(written.splits)
@@ -101,6 +101,7 @@ def test_mean_and_spread_are_those_of_the_values(cross_validated):
     assert ("fine-tuned model", "out_of_fold") not in by_model
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_events_of_every_training_are_kept(command, tmp_path, monkeypatch):
     attempt = runs._attempt
 

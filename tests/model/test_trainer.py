@@ -36,7 +36,7 @@ def shown(tiny_backbone):
 
 
 @pytest.fixture
-def pictures(prepared, shown, tmp_path):
+def images(prepared, shown, tmp_path):
     """Datasets from files and from the cache, by split."""
     splits = prepared_dataset.load(prepared)
     files = image_dataset.image_datasets(splits, shown, Augmentation(), seed=3)
@@ -44,9 +44,9 @@ def pictures(prepared, shown, tmp_path):
     return {"files": files, "cached": cached}
 
 
-def test_evaluation_pixels_are_the_same_from_files_and_from_the_cache(pictures):
-    positions = list(range(len(pictures["files"]["test"])))
-    one, other = (pictures[kind]["test"].__getitems__(positions) for kind in ("files", "cached"))
+def test_evaluation_pixels_are_the_same_from_files_and_from_the_cache(images):
+    positions = list(range(len(images["files"]["test"])))
+    one, other = (images[kind]["test"].__getitems__(positions) for kind in ("files", "cached"))
     assert torch.equal(one["pixel_values"], other["pixel_values"])
     assert torch.equal(one["labels"], other["labels"])
 
@@ -73,17 +73,17 @@ def test_folds_share_their_pixels(prepared, shown, tmp_path, caplog):
             assert all(torch.equal(values, other[key]) for key, values in one.items())
 
 
-def test_training_pixels_are_nearly_the_same_from_files_and_from_the_cache(pictures, shown):
+def test_training_pixels_are_nearly_the_same_from_files_and_from_the_cache(images, shown):
     finish = AugmentAndNormalise(shown, Augmentation())
-    one, other = (finish(pictures[kind]["train"].__getitems__([0, 5, 9])) for kind in ("files", "cached"))
+    one, other = (finish(images[kind]["train"].__getitems__([0, 5, 9])) for kind in ("files", "cached"))
     assert one["pixel_values"].shape == other["pixel_values"].shape == (3, 3, 32, 32)
     # Values reach from -1 to 1; box edges are rounded to pixels in one of them, and the image resized twice.
     assert (one["pixel_values"] - other["pixel_values"]).abs().mean() < 0.1
 
 
 @pytest.mark.parametrize("kind", ["files", "cached"])
-def test_a_picture_varies_by_epoch_but_not_by_batch_or_loader(pictures, kind):
-    dataset = pictures[kind]["train"]
+def test_an_image_varies_by_epoch_but_not_by_batch_or_loader(images, kind):
+    dataset = images[kind]["train"]
     finish = AugmentAndNormalise(dataset._processor, Augmentation(erasing=0.5))
     alone = finish(as_batch([dataset[4]]))["pixel_values"][0]
     loader = DataLoader(dataset, batch_size=6, num_workers=1, collate_fn=as_batch, persistent_workers=True)
@@ -95,8 +95,8 @@ def test_a_picture_varies_by_epoch_but_not_by_batch_or_loader(pictures, kind):
     assert torch.allclose(finish(next(iter(loader)))["pixel_values"][4], alone, atol=1e-5)
 
 
-def test_a_loader_process_that_was_not_forked_maps_the_same_file(pictures):
-    dataset = pictures["cached"]["train"]
+def test_a_loader_process_that_was_not_forked_maps_the_same_file(images):
+    dataset = images["cached"]["train"]
     content = pickle.dumps(dataset)
     assert len(content) < dataset._cached.nbytes / 4
     again = pickle.loads(content)
@@ -104,10 +104,10 @@ def test_a_loader_process_that_was_not_forked_maps_the_same_file(pictures):
     assert torch.equal(again.__getitems__([3, 1])["pixel_values"], dataset.__getitems__([3, 1])["pixel_values"])
 
 
-def test_mixing_makes_labels_of_training_pictures_soft_and_no_others(pictures, shown):
+def test_mixing_makes_labels_of_training_images_soft_and_no_others(images, shown):
     finish = AugmentAndNormalise(shown, Augmentation(), Mixing(mixup=0.4, cutmix=0.4), n_classes=3)
-    train = finish(pictures["cached"]["train"].__getitems__([0, 40, 80]))
-    test = finish(pictures["cached"]["test"].__getitems__([0, 1]))
+    train = finish(images["cached"]["train"].__getitems__([0, 40, 80]))
+    test = finish(images["cached"]["test"].__getitems__([0, 1]))
     assert train["labels"].shape == (3, 3)
     assert torch.allclose(train["labels"].sum(dim=1), torch.ones(3))
     assert test["labels"].shape == (2,)
@@ -118,7 +118,7 @@ def test_a_batch_from_elsewhere_passes_unchanged(shown):
     assert AugmentAndNormalise(shown)(batch) is batch
 
 
-def trainer_of(pictures, shown, tiny_backbone, output_dir, **options):
+def trainer_of(images, shown, tiny_backbone, output_dir, **options):
     set_seed(0)
     processor = AutoImageProcessor.from_pretrained(tiny_backbone)
     model = AutoModelForImageClassification.from_pretrained(
@@ -132,17 +132,17 @@ def trainer_of(pictures, shown, tiny_backbone, output_dir, **options):
     args = TrainingArguments(output_dir=str(output_dir), **usual | options)
     recipe = complete(RecipeArguments(), args, from_scratch=True)
     return trainer_module.build_trainer(
-        model, processor, args, recipe, train=pictures["train"], validation=pictures["validation"],
+        model, processor, args, recipe, train=images["train"], validation=images["validation"],
         prepare_batch=AugmentAndNormalise(shown, Augmentation()),
         compute_metrics=lambda predicted, true: {"accuracy": (predicted == true).mean()},
     )  # fmt: skip
 
 
-def test_cached_pixels_train_as_well_as_files(pictures, shown, tiny_backbone, tmp_path):
+def test_cached_pixels_train_as_well_as_files(images, shown, tiny_backbone, tmp_path):
     """Paired over seeds on a task that is learned from either: the means may not lie apart."""
     accuracy = {}
     for kind in ("files", "cached"):
-        trainer = trainer_of(pictures[kind], shown, tiny_backbone, tmp_path, num_train_epochs=12)
+        trainer = trainer_of(images[kind], shown, tiny_backbone, tmp_path, num_train_epochs=12)
         trainer.train()
         accuracy[kind] = trainer.evaluate()["eval_accuracy"]
     assert min(accuracy.values()) >= 15 / 18
@@ -162,10 +162,10 @@ class HostReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_no_step_reads_a_value_back_from_the_device(pictures, shown, tiny_backbone, tmp_path):
+def test_no_step_reads_a_value_back_from_the_device(images, shown, tiny_backbone, tmp_path):
     counts = {}
     for n_steps in (2, 5):  # Of 6 in an epoch, for the loader itself asks for a seed once per epoch.
-        trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=n_steps)
+        trainer = trainer_of(images["cached"], shown, tiny_backbone, tmp_path, max_steps=n_steps)
         with HostReads() as reads:
             trainer.train()
         counts[n_steps] = reads.n
@@ -216,9 +216,9 @@ def test_only_the_first_batch_takes_constants_to_the_device(shown):
 
 @pytest.mark.parametrize("n_batches", [1, 2])
 def test_one_batch_is_prepared_ahead_and_accumulated_ones_stay_small(
-    pictures, shown, tiny_backbone, tmp_path, monkeypatch, n_batches
+    images, shown, tiny_backbone, tmp_path, monkeypatch, n_batches
 ):
-    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, gradient_accumulation_steps=n_batches)
+    trainer = trainer_of(images["cached"], shown, tiny_backbone, tmp_path, gradient_accumulation_steps=n_batches)
     trainer._copy_stream, compute_stream = SimpleNamespace(), Mock()
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: compute_stream)
@@ -234,9 +234,9 @@ def test_one_batch_is_prepared_ahead_and_accumulated_ones_stay_small(
     assert set(held) == {id(n_items)} | {id(value) for batch in batches for value in batch.values()}
 
 
-def test_fetching_a_batch_waits_for_no_other_process(pictures, shown, tiny_backbone, tmp_path, monkeypatch):
+def test_fetching_a_batch_waits_for_no_other_process(images, shown, tiny_backbone, tmp_path, monkeypatch):
     """A collective there would run in the copy stream, before the batch is augmented."""
-    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path)
+    trainer = trainer_of(images["cached"], shown, tiny_backbone, tmp_path)
     loader = iter(trainer.get_train_dataloader())
     monkeypatch.setattr(TrainingArguments, "world_size", 2)
     monkeypatch.setattr(trainer.accelerator, "gather", lambda *_: pytest.fail("waited for another process"))
@@ -255,8 +255,8 @@ def test_only_pinned_memory_is_copied_without_waiting(tmp_path, monkeypatch, kin
     assert bool(args.accelerator_config.non_blocking) == expected
 
 
-def test_a_batch_in_pinned_memory_is_the_same(pictures, monkeypatch):
-    dataset = pictures["cached"]["train"]
+def test_a_batch_in_pinned_memory_is_the_same(images, monkeypatch):
+    dataset = images["cached"]["train"]
     expected = dataset.__getitems__([3, 1, 1])["pixel_values"]
     empty, asked = torch.empty, []
     dataset.is_pinned = True
@@ -281,9 +281,9 @@ def test_a_batch_in_pinned_memory_is_the_same(pictures, monkeypatch):
     ],
 )
 def test_a_loss_that_is_not_finite_stops_before_it_is_saved(
-    pictures, shown, tiny_backbone, tmp_path, monkeypatch, options, where, stops_at
+    images, shown, tiny_backbone, tmp_path, monkeypatch, options, where, stops_at
 ):
-    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, **{"max_steps": 30, **options})
+    trainer = trainer_of(images["cached"], shown, tiny_backbone, tmp_path, **{"max_steps": 30, **options})
     steps = []
 
     def step(*args, **kwargs):
@@ -316,8 +316,8 @@ def test_of_equal_evaluations_the_one_with_the_lower_loss_is_the_best(metric, lo
     assert state.best_metric == sign * max(metric, 0.5)
 
 
-def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
-    dataset = pictures["cached"]["train"]
+def test_the_epoch_is_told_also_in_the_middle_of_one(images):
+    dataset = images["cached"]["train"]
     callback = trainer_module.EpochCallback(dataset)
     state = type("State", (), {"epoch": 2.375})
     callback.on_epoch_begin(None, state, None)
@@ -327,9 +327,9 @@ def test_the_epoch_is_told_also_in_the_middle_of_one(pictures):
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "eager"), (False, "sdpa")])
 def test_the_fused_attention_is_left_where_its_backward_pass_is_slow(
-    pictures, shown, tiny_backbone, tmp_path, bf16, expected
+    images, shown, tiny_backbone, tmp_path, bf16, expected
 ):
-    trainer = trainer_of(pictures["cached"], shown, tiny_backbone, tmp_path, max_steps=1, bf16=bf16)
+    trainer = trainer_of(images["cached"], shown, tiny_backbone, tmp_path, max_steps=1, bf16=bf16)
     trainer.train()
     assert trainer.model.config._attn_implementation == expected
     training.save(trainer, trainer.processing_class, tmp_path / "model")

@@ -1,5 +1,6 @@
-"""The same command under `accelerate launch` with two processes on the processor (gloo)."""
+"""The same command in two processes on the processor (gloo): copies of the weights, weights that FSDP divides."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,13 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 from memevit import results
 from memevit.data import dataset as prepared_dataset
 from memevit.evaluation import predictions
+from memevit.model.classifier import Classifier
 from tests.conftest import run_finetune
 
+pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="macOS forks no process that has imported torch")
 ROOT = Path(__file__).parents[2]
+# --multi_gpu stands for "several processes on this machine"; without it accelerate starts one on a processor.
+PROCESSES = ("--num_processes", 2, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
+DIVIDED = ("--use_fsdp", "--fsdp_version", 2, "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP")
 
 
 def free_port():
@@ -23,21 +31,51 @@ def free_port():
         return server.getsockname()[1]
 
 
+def environment(*flags):
+    """What `accelerate launch` with these flags adds to the environment, and another place to meet."""
+    argv = map(str, (*flags, *PROCESSES, "--main_process_port", free_port(), "script.py"))
+    found = prepare_multi_gpu_env(launch_command_parser().parse_args([*argv])) | {"OMP_NUM_THREADS": "1"}
+    own = {"MASTER_PORT": str(free_port()), "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    return {name: value for name, value in found.items() if os.environ.get(name) != value} | own
+
+
 @pytest.fixture(scope="module")
-def both(prepared, tiny_backbone, tmp_path_factory):
-    """Model folders by one process and by two, with 16 images per step each, and what the two printed."""
+def root(prepared, tiny_backbone, tmp_path_factory):
+    """Model folders by one process, by two, and by two with divided weights; a diverging training; and their logs."""
     root = tmp_path_factory.mktemp("launched")
-    usual = ("--dataset", prepared, "--model_name_or_path", tiny_backbone, "--use_cpu", "--disable_tqdm", True)
-    usual += ("--num_train_epochs", 4, "--learning_rate", 5e-3)
-    assert run_finetune(*usual, "--output_dir", root / "one", "--per_device_train_batch_size", 16) == 0
-    # --multi_gpu stands for "several processes on this machine"; without it accelerate starts one on a processor.
-    launch = ("-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", 2)
-    launch += ("--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
-    launch += ("--main_process_port", free_port(), "finetune_vit.py")
-    argv = (*launch, *usual, "--output_dir", root / "two", "--per_device_train_batch_size", 8)
-    done = subprocess.run([sys.executable, *map(str, argv)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return root / "one", root / "two", done.stderr
+    usual = ("--dataset", prepared, "--model_name_or_path", tiny_backbone, "--disable_tqdm", True)
+    usual += ("--num_train_epochs", 4)
+    own = (*usual, "--use_cpu", "--learning_rate", 5e-3)
+    assert run_finetune(*own, "--output_dir", root / "models" / "one", "--per_device_train_batch_size", 16) == 0
+    two = ("finetune_vit.py", *own, "--output_dir", root / "models" / "two", "--per_device_train_batch_size", 8)
+    # Best after the first epoch, and with a temperature of 1, so that probabilities tell the loss.
+    divided = ("tests/model/fsdp_on_cpu.py", "finetune_vit.py", *usual, "--output_dir", root / "divided")
+    divided += ("--learning_rate", 3e-2, "--metric_for_best_model", "loss", "--lr_scheduler_type", "constant")
+    divided += ("--per_device_train_batch_size", 8, "--no_temperature")
+    diverging = ("tests/model/diverging.py", tiny_backbone, root / "diverging")
+    (root / "diverging").mkdir()
+    jobs = [("two", two, {}), ("divided", divided, environment(*DIVIDED)), ("diverging", diverging, environment())]
+    jobs = [{"log": str(root / f"{name}.log"), "argv": [*map(str, argv)], "environment": variables}
+            for name, argv, variables in jobs]  # fmt: skip
+    (root / "jobs.json").write_text(json.dumps(jobs))
+    launch = ("-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *PROCESSES)
+    launch += ("--main_process_port", free_port(), "tests/model/two_processes.py", root / "jobs.json")
+    done = subprocess.run([sys.executable, *map(str, launch)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + "".join(path.read_text() for path in sorted(root.glob("*.log-?")))
+    return root
+
+
+@pytest.fixture
+def both(root):
+    """Model folders by one process and by two, with 16 images per step each, and what the two printed."""
+    said = "".join(path.read_text() for path in sorted(root.glob("two.log-?")))
+    return root / "models" / "one", root / "models" / "two", said
+
+
+@pytest.fixture
+def divided(root):
+    """A model that was best after the first epoch, trained with divided weights."""
+    return root / "divided"
 
 
 def test_two_processes_train_the_same_model_within_noise(both):
@@ -53,7 +91,7 @@ def test_two_processes_train_the_same_model_within_noise(both):
     assert abs(accuracies[0] - accuracies[1]) <= 2 / 36
 
 
-def test_each_picture_is_counted_once_and_in_order(both, prepared):
+def test_each_image_is_counted_once_and_in_order(both, prepared):
     _, two, _ = both
     data = prepared_dataset.load(prepared)
     expected = data["validation"]["file"][:] + data["test"]["file"][:]
@@ -71,20 +109,30 @@ def test_files_and_lines_are_written_once(both):
     assert "find_unused_parameters" not in said  # Torch says so when it looks for what is not there.
 
 
-def test_a_loss_that_is_not_finite_in_one_process_stops_both(tiny_backbone, tmp_path):
-    argv = [sys.executable, "-m", "tests.model.diverging", str(tiny_backbone), str(tmp_path)]
-    own = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(argv, cwd=ROOT, env=os.environ | own | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in (0, 1)
-    ]
-    try:
-        for process in processes:
-            process.wait(timeout=300)
-    finally:
-        for process in processes:
-            process.kill()
-    endings = [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
+def test_a_loss_that_is_not_finite_in_one_process_stops_both(root):
+    endings = [(root / "diverging" / f"{rank}.txt").read_text() for rank in (0, 1)]
     assert endings[0].startswith("UserError: The training loss became nan in steps 1 to 4")
     assert endings[0] == endings[1]
-    assert not list((tmp_path / "model").glob("checkpoint-*"))
+    assert not list((root / "diverging" / "model").glob("checkpoint-*"))
+
+
+def test_the_best_checkpoint_of_divided_weights_is_taken_by_all_processes(divided):
+    found = results.read(divided)
+    losses = {row["step"]: row["eval_loss"] for row in found["history"] if "eval_loss" in row}
+    best = losses[found["training"]["best_step"]]
+    assert best < losses[max(losses)] / 5  # Else the last one would do as well.
+    written = predictions.read(divided)
+    validated = np.array(written.splits) == "validation"
+    of_true = written.probabilities[np.arange(len(written.labels)), written.labels][validated]
+    assert -np.log(np.maximum(of_true, 1e-6)).mean() == pytest.approx(
+        best, rel=0.5
+    )  # Filled up, a batch has some twice.
+
+
+def test_what_is_saved_of_divided_weights_is_what_was_measured(divided, prepared):
+    written = predictions.read(divided)
+    data = prepared_dataset.load(prepared)
+    assert written.paths == data["validation"]["file"][:] + data["test"]["file"][:]
+    paths = [Path(one) for name in ("validation", "test") for one in prepared_dataset.paths_of(data[name])]
+    again = [each.probabilities for each in Classifier.load(divided).classify(paths, n_processes=0)]
+    assert np.abs(np.array(again) - written.probabilities).max() < 1e-4

@@ -21,6 +21,7 @@ from memevit.model.trainer import ImageTrainer
 from tests.conftest import run_finetune
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("no_figures")
 N_STEPS = 12  # 84 training images, 16 at a time, 2 epochs.
 
 
@@ -86,7 +87,7 @@ def test_another_seed_gives_other_weights(command, uninterrupted, tmp_path):
     assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
 
 
-def test_pictures_loaded_by_other_processes_are_the_same(command, uninterrupted, tmp_path):
+def test_images_loaded_by_other_processes_are_the_same(command, uninterrupted, tmp_path):
     assert run_finetune(*command, "--output_dir", tmp_path / "workers", "--dataloader_num_workers", 2) == 0
     assert_same(tmp_path / "workers", uninterrupted)
 
@@ -400,7 +401,7 @@ def test_out_of_memory_halves_the_parts_but_not_the_batch(command, tmp_path, mon
     assert "continuing with batches of 4 images, 4 of them accumulated per step" in caplog.text
 
 
-def test_a_model_for_which_no_picture_fits_is_named(command, tmp_path, monkeypatch, capsys):
+def test_a_model_for_which_no_image_fits_is_named(command, tmp_path, monkeypatch, capsys):
     def tiny_device(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from memevit.sorting import command, processes
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 from tests.sorting.stub import Stub, inbox, options
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def test_a_classifier_that_reads_far_ahead_does_not_block_the_others(tmp_path):
 def test_accelerate_launches_two_processes(tmp_path, trained):
     for seed in range(70):
         (tmp_path / "inbox").mkdir(exist_ok=True)
-        draw_picture(seed).save(tmp_path / "inbox" / f"{seed:02}.png")
+        draw_image(seed).save(tmp_path / "inbox" / f"{seed:02}.png")
     flags = [
         "--cpu",
         "--num_processes",

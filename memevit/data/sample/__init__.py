@@ -149,9 +149,9 @@ def _share(first: _Folder, second: _Folder) -> None:
 
 
 def _add_awkward(folder: _Folder, kinds: dict[str, awkward.Awkward]) -> None:
-    def picture_of(kind: str) -> Image.Image:
+    def image_of(kind: str) -> Image.Image:
         rng = folder.rng("awkward", kind)
         return memes.captioned(memes.Idea(_SCENES[folder.class_name], folder.class_name, rng, rng))
 
-    for content, suffix, stem in awkward.files(kinds, picture_of):
+    for content, suffix, stem in awkward.files(kinds, image_of):
         folder.add(content, suffix, stem)

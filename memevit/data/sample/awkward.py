@@ -9,7 +9,7 @@ from PIL import Image, features
 
 _EXIF_ORIENTATION = 0x0112
 _TRUNCATED_BYTES = 4000
-_NOT_A_PICTURE = b"<!DOCTYPE html><html><body><h1>404</h1>Not found</body></html>\n"
+_NOT_AN_IMAGE = b"<!DOCTYPE html><html><body><h1>404</h1>Not found</body></html>\n"
 
 
 class Awkward(NamedTuple):
@@ -82,7 +82,7 @@ KINDS: tuple[dict[str, Awkward], ...] = (
         "name with test": Awkward(_jpeg, "jpg", "stress test 1"),
         "tiny": Awkward(lambda image: _png(image.resize((48, 40))), "png"),
         "truncated": Awkward(lambda image: _jpeg(image)[:_TRUNCATED_BYTES], "jpg"),
-        "page": Awkward(lambda image: _NOT_A_PICTURE, "jpg"),
+        "page": Awkward(lambda image: _NOT_AN_IMAGE, "jpg"),
     },
     {
         "grey with alpha": Awkward(lambda image: _png(_transparent(image).convert("LA")), "png"),
@@ -101,9 +101,7 @@ KINDS: tuple[dict[str, Awkward], ...] = (
 BROKEN = ("truncated", "page", "empty")
 
 
-def files(
-    kinds: dict[str, Awkward], picture_of: Callable[[str], Image.Image]
-) -> Iterator[tuple[bytes, str, str | None]]:
+def files(kinds: dict[str, Awkward], image_of: Callable[[str], Image.Image]) -> Iterator[tuple[bytes, str, str | None]]:
     """Content, suffix and name of one file of each of `kinds`."""
     for name, kind in kinds.items():
-        yield kind.make(picture_of(name).resize((600, 450))), kind.suffix, kind.stem
+        yield kind.make(image_of(name).resize((600, 450))), kind.suffix, kind.stem

@@ -41,7 +41,7 @@ TITLES = ("oc", "made this last night", "had to be done", "sorry not sorry", "ho
 
 
 def caption(class_name: str, rng: random.Random) -> str:
-    """A line for a picture; sometimes one that only fits its game."""
+    """A line for an image; sometimes one that only fits its game."""
     if class_name in _OF_CLASS and rng.random() < 0.15:
         return rng.choice(_OF_CLASS[class_name])
     return rng.choice(_ANYBODY)

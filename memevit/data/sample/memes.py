@@ -54,24 +54,24 @@ def captioned(idea: Idea) -> Image.Image:
 
 def with_bar(idea: Idea) -> Image.Image:
     """A white bar with text above the scene, seldom a black one."""
-    picture = idea.scene(idea.rng, _size(idea.rng))
-    bar, is_dark = picture.height * idea.rng.randrange(14, 30) // 100, idea.rng.random() < 0.15
-    image = Image.new("RGB", (picture.width, picture.height + bar), "black" if is_dark else "white")
-    image.paste(picture, (0, bar))
+    scene = idea.scene(idea.rng, _size(idea.rng))
+    bar, is_dark = scene.height * idea.rng.randrange(14, 30) // 100, idea.rng.random() < 0.15
+    image = Image.new("RGB", (scene.width, scene.height + bar), "black" if is_dark else "white")
+    image.paste(scene, (0, bar))
     box = (image.width * 0.03, bar * 0.06, image.width * 0.97, bar * 0.94)
     ink, is_left = "white" if is_dark else "black", idea.rng.random() < 0.5
     lettering.write(image, box, idea.line(), fill=ink, largest_px=image.width // 11, is_left=is_left)
     return image
 
 
-def rows_of_text_and_picture(idea: Idea) -> Image.Image:
+def rows_of_text_and_image(idea: Idea) -> Image.Image:
     """Text beside an image, two or three times."""
     side, n, is_mirrored = idea.rng.choice(_PANEL_PX), idea.rng.choice((2, 2, 3)), idea.rng.random() < 0.3
     image = Image.new("RGB", (2 * side, n * side), "white")
     pen = ImageDraw.Draw(image)
     for row in range(n):
-        top, text_x, picture_x = row * side, side if is_mirrored else 0, 0 if is_mirrored else side
-        image.paste(idea.scene(idea.rng, (side, side)), (picture_x, top))
+        top, text_x, scene_x = row * side, side if is_mirrored else 0, 0 if is_mirrored else side
+        image.paste(idea.scene(idea.rng, (side, side)), (scene_x, top))
         box = (text_x + 10, top + side * 0.2, text_x + side - 10, top + side * 0.8)
         lettering.write(image, box, idea.line(), fill="black", largest_px=side // 8)
         pen.line((0, top, 2 * side, top), fill="black", width=3)
@@ -142,8 +142,8 @@ def on_handheld(idea: Idea) -> Image.Image:
 
 def in_window(idea: Idea) -> Image.Image:
     """The scene in a window of a desktop, with a title bar and three buttons."""
-    picture = idea.scene(idea.rng, idea.rng.choice(((480, 360), (600, 380), (420, 420))))
-    width, height = picture.width + 80, picture.height + 120
+    scene = idea.scene(idea.rng, idea.rng.choice(((480, 360), (600, 380), (420, 420))))
+    width, height = scene.width + 80, scene.height + 120
     image = Image.new("RGB", (width, height), idea.rng.choice(("#008080", "#3a6ea5", "#5e4b7d", "#2b2b2b")))
     pen = ImageDraw.Draw(image)
     pen.rectangle((34, 34, width - 34, height - 40), fill="#c6c6c6", outline="#f4f4f4", width=2)
@@ -153,7 +153,7 @@ def in_window(idea: Idea) -> Image.Image:
         x = width - 44 - 26 * k
         pen.rectangle((x - 20, 42, x, 62), fill="#c6c6c6", outline="#f4f4f4")
         pen.line((x - 15, 57, x - 5, 47 if k == 0 else 57), fill="black", width=2)
-    image.paste(picture, (40, 70))
+    image.paste(scene, (40, 70))
     pen.rectangle((0, height - 30, width, height), fill="#c6c6c6")
     pen.rectangle((4, height - 26, 70, height - 4), fill="#dcdcdc", outline="#808080")
     return image
@@ -163,33 +163,33 @@ def post(idea: Idea) -> Image.Image:
     """A short message with the scene below it, as on a social network."""
     width, is_dark = 600, idea.rng.random() < 0.4
     paper, ink, dull = ("#15202b", "white", "#8899a6") if is_dark else ("white", "#14171a", "#657786")
-    picture = idea.scene(idea.rng, (width - 100, round((width - 100) / idea.rng.choice((1.0, 1.33, 1.78)))))
-    image = Image.new("RGB", (width, picture.height + 200), paper)
+    scene = idea.scene(idea.rng, (width - 100, round((width - 100) / idea.rng.choice((1.0, 1.33, 1.78)))))
+    image = Image.new("RGB", (width, scene.height + 200), paper)
     pen, words = ImageDraw.Draw(image), idea.words
     pen.ellipse((18, 18, 66, 66), fill=(words.randrange(60, 220), words.randrange(60, 220), words.randrange(60, 220)))
     pen.text((78, 20), words.choice(_PEOPLE), fill=ink, font=lettering.font(20))
     pen.text((78, 46), f"@{words.randrange(10**6)} - {words.randrange(1, 23)}h", fill=dull, font=lettering.font(15))
     lettering.write(image, (78, 74, width - 20, 144), idea.line(), fill=ink, largest_px=26, is_left=True)
-    image.paste(picture, (78, 150))
+    image.paste(scene, (78, 150))
     counts = f"{words.randrange(999)} answers     {words.randrange(99)}K likes"
-    pen.text((78, picture.height + 166), counts, fill=dull, font=lettering.font(16))
+    pen.text((78, scene.height + 166), counts, fill=dull, font=lettering.font(16))
     return image
 
 
 def chat(idea: Idea) -> Image.Image:
     """Bubbles of a conversation, one of which holds the scene."""
     width, is_dark = 480, idea.rng.random() < 0.5
-    picture = idea.scene(idea.rng, (300, idea.rng.choice((220, 300, 360))))
-    image = Image.new("RGB", (width, picture.height + 290), "#0b141a" if is_dark else "#ece5dd")
+    scene = idea.scene(idea.rng, (300, idea.rng.choice((220, 300, 360))))
+    image = Image.new("RGB", (width, scene.height + 290), "#0b141a" if is_dark else "#ece5dd")
     pen, y = ImageDraw.Draw(image), 20
     theirs, mine, ink = ("#202c33", "#005c4b", "#e9edef") if is_dark else ("white", "#dcf8c6", "#111111")
     for number in range(3):
         is_mine = (number + idea.words.randrange(2)) % 2 == 1
         left = width - 340 if is_mine else 20
-        tall = picture.height + 20 if number == 1 else 84
+        tall = scene.height + 20 if number == 1 else 84
         pen.rounded_rectangle((left, y, left + 320, y + tall), radius=16, fill=mine if is_mine else theirs)
         if number == 1:
-            image.paste(picture, (left + 10, y + 10))
+            image.paste(scene, (left + 10, y + 10))
         else:
             box = (left + 14, y + 8, left + 306, y + tall - 8)
             lettering.write(image, box, idea.line(), fill=ink, largest_px=24, is_left=True)
@@ -200,7 +200,7 @@ def chat(idea: Idea) -> Image.Image:
 Form = Callable[[Idea], Image.Image]
 FORMS: tuple[Form, ...] = (
     *(screenshot, screenshot, screenshot, captioned, captioned, captioned, captioned, with_bar, with_bar, with_bar),
-    *(rows_of_text_and_picture, four_panels, before_and_after, on_phone, on_handheld, in_window, post, chat),
+    *(rows_of_text_and_image, four_panels, before_and_after, on_phone, on_handheld, in_window, post, chat),
 )
 
 

@@ -113,9 +113,9 @@ function percent(share) {
 
 function shown(file, answer) {
   const item = element("li");
-  const picture = element("img");
-  picture.alt = "";
-  if (answer.thumbnail) picture.src = answer.thumbnail;
+  const thumbnail = element("img");
+  thumbnail.alt = "";
+  if (answer.thumbnail) thumbnail.src = answer.thumbnail;
   const text = element("div");
   const special = [UNKNOWN, UNREADABLE].includes(answer.label) && !info.class_names.includes(answer.label);
   text.append(element("p", `label${special ? ` ${answer.label}` : ""}`, answer.label), element("p", "file", file.name));
@@ -131,7 +131,7 @@ function shown(file, answer) {
     list.append(element("dt", "", name), element("dd", "share", percent(share)), bar);
   }
   text.append(list);
-  item.append(picture, text);
+  item.append(thumbnail, text);
   return item;
 }
 

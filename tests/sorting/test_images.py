@@ -10,7 +10,7 @@ from PIL import Image
 from memevit.sorting import archive, contact_sheet
 from memevit.sorting.contact_sheet import ContactSheets
 from memevit.sorting.rows import row_of
-from tests.conftest import draw_picture
+from tests.conftest import draw_image
 
 
 def test_a_sheet_shows_the_least_certain_images_first_and_a_sample_of_the_others(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_a_sheet_shows_the_least_certain_images_first_and_a_sample_of_the_others
 
 def test_sheets_are_images_with_a_tile_per_file_also_for_one_that_has_gone(tmp_path):
     sheets = ContactSheets()
-    draw_picture(1).save(tmp_path / "a.png")
+    draw_image(1).save(tmp_path / "a.png")
     for name, shares in (("gone.png", [0.1, 0.9]), ("a.png", [0.2, 0.8])):
         sheets.add(row_of("", ["doom", "b/c\x1b"], shares), tmp_path / name)
     sheets.add(row_of("", ["doom", "b/c\x1b"], None, "broken"), tmp_path / "x")

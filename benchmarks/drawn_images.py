@@ -13,7 +13,7 @@ _N_SHAPES = 12
 _WORDS = "just five more minutes of this and then to bed".split()
 
 
-def draw_picture(seed: int, size: tuple[int, int]) -> Image.Image:
+def draw_image(seed: int, size: tuple[int, int]) -> Image.Image:
     """An RGB image of `size` (width, height) that no other seed gives."""
     random = np.random.default_rng(seed)
     levels = np.zeros((size[1], size[0], 3), dtype=np.float32)
@@ -46,4 +46,4 @@ def write_classes(root: Path, *, n_images: int, size: tuple[int, int], suffix: s
 
 
 def _write(path: Path, seed: int, size: tuple[int, int]) -> None:
-    draw_picture(seed, size).save(path, **({"quality": JPEG_QUALITY} if path.suffix == ".jpg" else {}))
+    draw_image(seed, size).save(path, **({"quality": JPEG_QUALITY} if path.suffix == ".jpg" else {}))
