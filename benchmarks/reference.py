@@ -99,7 +99,9 @@ def compare(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str = "fp32") -> dict[str, Any]:
+def plain(
+    dataset: Path, backbone: Path, epochs: int, seed: int, precision: str = "fp32", image_size: int | None = None
+) -> dict[str, Any]:
     """Train by the plain recipe and return what `runs.scores` says of its predictions, with its seconds.
 
     Args:
@@ -108,6 +110,7 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
         epochs: how often every training image is seen.
         seed: of the training.
         precision: fp32 or bf16; predictions are made in fp32.
+        image_size: resolution in pixels; that of the backbone when None.
     """
     from transformers import AutoImageProcessor, Trainer, TrainingArguments, default_data_collator, set_seed
     from transformers.utils import logging as transformers_logging
@@ -121,7 +124,7 @@ def plain(dataset: Path, backbone: Path, epochs: int, seed: int, precision: str 
     model = _model(backbone, len(names))
     choose_attention(model, precision, model.device)
     image_processor = AutoImageProcessor.from_pretrained(backbone)
-    side = int(image_processor.size.get("height") or image_processor.size["shortest_edge"])
+    side = image_size or int(image_processor.size.get("height") or image_processor.size["shortest_edge"])
     images = {
         name: _Images(prepared.paths_of(split), split["label"][:], image_processor, side, varied=name == "train")
         for name, split in data.items()

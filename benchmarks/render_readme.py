@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import recipe, runs
+from benchmarks import epochs, recipe, runs
 from benchmarks.backbone_card import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -212,6 +212,37 @@ def _n_seeds(by_column: dict[tuple[str, str], dict[str, float]]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
+def by_epoch_table() -> str:
+    """Accuracy and calibrated loss on test of what each rule chooses on validation, for each arm and its probe."""
+    columns = ["network", "images", "training", "seeds", *(f"best by {rule}" for rule in epochs.RULES), "linear probe",
+               "what is saved"]  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for path in sorted(RESULTS.glob("recipe_by_epoch_*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        by_arm: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for key, row in found["runs"].items():
+            by_arm.setdefault(tuple(key.split(" | ")[:2]), []).append(row)
+        for (dataset, arm), rows in sorted(by_arm.items()):
+            cells = [found["backbone"], dataset, arm, str(len(rows)), *_by_rule(rows)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_rule(rows: list[dict[str, Any]]) -> list[str]:
+    if not all("epochs" in row for row in rows):  # The plain recipe, whose checkpoint has the lowest loss.
+        return ["", f"{statistics.mean(row['test']['accuracy'] for row in rows):.3f}", "", "", ""]
+    picked = [[epochs.picked(row["epochs"], rule) for row in rows] for rule in epochs.RULES]
+    picked.append([row["probe"] for row in rows])
+    if all("calibrated_losses" in row["probe"]["validation"] for row in rows):
+        picked.append([epochs.settled(row, "macro F1") for row in rows])
+    cells = [
+        f"{statistics.mean(one['test']['accuracy'] for one in own):.3f} / "
+        f"{statistics.mean(one['test']['calibrated_nll'] for one in own):.3f}"
+        for own in picked
+    ]
+    return cells + [""] * (len(epochs.RULES) + 2 - len(cells))
+
+
 def scaling_table() -> str:
     """Milliseconds per image and peak memory, from a thousand images on."""
     found = json.loads((RESULTS / "scaling_cpu.json").read_text(encoding="utf-8"))
@@ -331,6 +362,7 @@ PAGES = {
     "docs/choices.md": {
         "backbone": backbone_table,
         "reference": reference_table,
+        "by epoch": by_epoch_table,
         "recipe": recipe_table,
         "verdict": recipe_verdict,
         "add class": add_class_table,

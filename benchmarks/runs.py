@@ -1,5 +1,6 @@
 """Many trainings side by side, each in a process of its own; what is done stays done when the command is repeated."""
 
+import hashlib
 import json
 import logging
 import os
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from memevit import results
+from memevit import manifest, results
+from memevit.data import dataset as prepared
 from memevit.errors import UserError
-from memevit.evaluation import metrics, predictions
+from memevit.evaluation import calibration, metrics, predictions
 from memevit.evaluation.predictions import Predictions
 
 logger = logging.getLogger(__name__)
@@ -61,21 +63,51 @@ def finetune(dataset: Path, backbone: Path, flags: tuple[str, ...], seed: int) -
 
 
 def scores(found: Predictions) -> dict[str, dict[str, float]]:
-    """Balanced accuracy, accuracy, and mean negative log-probability of the true class, of each split."""
+    """The scores of each split, see `scores_of`."""
     splits = np.array(found.splits)
-    values: dict[str, dict[str, float]] = {}
-    for split in SPLITS:
-        own = splits == split
-        labels, probabilities = found.labels[own], found.probabilities[own]
-        own_metrics = metrics.compute(probabilities.argmax(1), labels, n_classes=len(found.class_names))
-        true = probabilities[np.arange(len(labels)), labels]
-        values[split] = {
-            "balanced_accuracy": own_metrics["balanced_accuracy"],
-            "accuracy": own_metrics["accuracy"],
-            "nll": float(-np.log(np.maximum(true, 1e-7)).mean()),
-            "n": len(labels),
-        }
-    return values
+    return {split: scores_of(found.probabilities[splits == split], found.labels[splits == split]) for split in SPLITS}
+
+
+def scores_of(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracies, macro F1, mean negative log-probability of the true class, and calibration error.
+
+    Args:
+        probabilities: [n, C].
+        labels: [n] class ids.
+    """
+    own = metrics.compute(probabilities.argmax(1), labels, n_classes=probabilities.shape[1])
+    true = probabilities[np.arange(len(labels)), labels]
+    ece = calibration.ece(probabilities.max(1), probabilities.argmax(1) == labels)
+    return own | {"nll": float(-np.log(np.maximum(true, 1e-7)).mean()), "ece": ece, "n": len(labels)}
+
+
+def few_per_class(dataset: Path, per_class: int, seed: int) -> Path:
+    """A dataset beside `dataset` with so many training images of each class, and validation images in proportion.
+
+    The test split stays whole. Another seed draws other images.
+
+    Args:
+        dataset: folder that data_prep.py wrote.
+        per_class: training images of each class, as far as there are so many.
+        seed: of the draw.
+    """
+    rows = manifest.kept(manifest.read(dataset))
+    n_of = {split: sum(row.split == split for row in rows) for split in manifest.SPLITS}
+    random, chosen = np.random.default_rng(seed), [row for row in rows if row.split == "test"]
+    for split, n in (("train", per_class), ("validation", round(per_class * n_of["validation"] / n_of["train"]))):
+        for name in manifest.class_names(rows):
+            own = [row for row in rows if (row.split, row.class_name) == (split, name)]
+            chosen += [own[position] for position in sorted(random.permutation(len(own))[:n])]
+    small = dataset.with_name(f"{dataset.name}-{per_class}-per-class-{seed}")
+    small.mkdir(exist_ok=True)
+    for split in manifest.SPLITS:
+        if not (small / split).exists():
+            (small / split).symlink_to((dataset / split).absolute())
+    manifest.write(small, chosen)
+    names = "\n".join(row.file for row in chosen)
+    prep = prepared.read_prep(dataset) | {"fingerprint": hashlib.sha256(names.encode()).hexdigest()}
+    (small / prepared.PREP_FILE).write_text(json.dumps(prep), encoding="utf-8")
+    return small
 
 
 def collect(

@@ -169,7 +169,7 @@ def our_trainer(folder: Path, paths: list[Path], args: Any, *, n_steps: int) -> 
     chosen = recipe.complete(RecipeArguments(), own, from_scratch=True)
     trainer = build_trainer(
         new_model(folder), processor, own, chosen, train=cached, validation=cached,
-        prepare_batch=AugmentAndNormalise(shown, augmentation), compute_metrics=lambda predicted, true: {},
+        prepare_batch=AugmentAndNormalise(shown, augmentation), compute_metrics=lambda logits, true: {},
     )  # fmt: skip
     os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)  # By which the next Trainer would be compiled too.
     return trainer

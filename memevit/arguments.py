@@ -448,6 +448,13 @@ class RecipeArguments:
         default=None, metadata={"help": "Train the head and LoRA adapters of this rank, which are merged when saved."}
     )
     probe_first: bool = field(default=False, metadata={"help": "Start with a head fitted to the frozen backbone."})
+    probe_if_better: bool = field(
+        default=True,
+        metadata={
+            "help": "Save the backbone as it was, with a head fitted to it (a linear probe), if that is at least as "
+            "good on validation as the fine-tuned model."
+        },
+    )
     layer_decay: float | None = field(
         default=None,
         metadata={

@@ -22,7 +22,8 @@ CURVES_FILE = "learning_curves.png"
 KNOWN_SCORES_FILE = "known_scores.png"
 GROWTH_FILE = "growth.png"
 FORMAT = 1
-MODEL = "fine-tuned model"
+MODEL, PROBE = "fine-tuned model", "linear probe"
+SAVED_PROBE = "linear probe, saved"  # How `MODEL` is called where it is a probe.
 
 _PACKAGES = (
     *("torch", "transformers", "datasets", "evaluate", "accelerate", "huggingface_hub", "safetensors"),

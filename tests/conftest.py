@@ -130,13 +130,14 @@ def run_data_prep(*argv):
     return run_script(data_prep, *argv, groups=(SourceArguments, SplitArguments))
 
 
-def run_finetune(*argv):
+def run_finetune(*argv, probe_if_better=False):
+    """The command, which by default saves the fine-tuned model even if it is worse than a linear probe."""
     import finetune_vit
     from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments, RunArguments
     from memevit.model.recipe import FineTuningArguments
 
     groups = (ModelArguments, RecipeArguments, RunArguments, OpenSetArguments, FineTuningArguments)
-    return run_script(finetune_vit, *argv, groups=groups)
+    return run_script(finetune_vit, *argv, *(() if probe_if_better else ("--no_probe_if_better",)), groups=groups)
 
 
 def run_diagnose(*argv):

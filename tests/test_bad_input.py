@@ -126,7 +126,7 @@ def test_a_missing_required_option_exits_with_2(capsys):
         (("--seeds", "4294967296"), "--seeds must lie between 0 and 4294967295"),
         (
             ("--metric_for_best_model", "f1"),
-            "--metric_for_best_model takes loss, accuracy, balanced_accuracy or macro_f1",
+            "--metric_for_best_model takes loss, calibrated_loss, accuracy, balanced_accuracy or macro_f1",
         ),
         (("--dataloader_drop_last", "True"), "--dataloader_drop_last would leave images out"),
         (("--prediction_loss_only", "True"), "--prediction_loss_only would leave"),

@@ -369,7 +369,7 @@ def _refined(work_dir: Path, settings: OpenSetArguments, dataset_dir: Path, old:
         work_dir.rename(start)
         done = finetune(
             dataset_dir, refined, backbone=start, num_train_epochs=REFINE_EPOCHS, learning_rate=REFINE_RATE * rate,
-            class_balance="weights", head_factor=1.0, **vars(settings),
+            class_balance="weights", head_factor=1.0, probe_if_better=False, **vars(settings),
         )  # fmt: skip
         refined.rename(work_dir)
     return done.sections

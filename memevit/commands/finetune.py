@@ -9,7 +9,7 @@ from memevit.arguments import ModelArguments, OpenSetArguments, RecipeArguments,
 from memevit.commands import calibrate
 from memevit.commands.calibrate import Evaluated
 from memevit.data import dataset as prepared
-from memevit.evaluation import measure, metrics, plots
+from memevit.evaluation import calibration, measure, plots
 from memevit.hub import model_page
 from memevit.model import (
     backbone,
@@ -132,7 +132,8 @@ def _job(
         recipe=completed,
         cache_dir=pixel_cache.folder_of(model_args.dataset) if model_args.pixel_cache else None,
         store=linear_probe.Store.beside(model_args.dataset, fingerprint),
-        compute_metrics=lambda predicted, true: metrics.compute(predicted, true, n_classes=len(class_names)),
+        compute_metrics=measure.of_logits,
+        compute_losses=calibration.calibrated_losses,
         base_model=base_model,
         from_scratch=model_args.from_scratch,
     )
@@ -156,7 +157,7 @@ def _evaluate(
         main.splits,
         calibrated.logits,
         seed=main.seed,
-        probe_logits=model.probe_logits.get("test"),
+        probe_logits=None if model.is_probe else model.probe_logits.get("test"),
         seeds=seeds if len(seeds) > 1 else None,
         folds=folds,
         decided=calibrated.decided,

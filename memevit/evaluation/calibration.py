@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from memevit.evaluation.predictions import softmax
 from memevit.results import Measurement
@@ -57,6 +58,24 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return float(weights @ (log_sum - (targets * scaled).sum(axis=1)))
 
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded").x))
+
+
+def calibrated_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """[n] negative log-probability of the true class, after the temperature that fits the same images best.
+
+    Unlike the plain loss it says nothing about a model that is too sure of itself, which the calibration at the end of
+    a training repairs.
+
+    Args:
+        logits: [n, C] of validation images.
+        labels: [n] their class ids.
+
+    Example:
+        >>> calibrated_losses(np.array([[2.0, 0.0], [2.0, 0.0]]), np.array([0, 1])).round(2).tolist()
+        [0.69, 0.7]
+    """
+    scaled = np.asarray(logits, dtype=np.float64) / fit_temperature(logits, labels)
+    return logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]
 
 
 def ece(confidence: np.ndarray, is_correct: np.ndarray, *, n_bins: int = N_BINS, equal_mass: bool = False) -> float:

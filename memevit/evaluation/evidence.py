@@ -9,10 +9,10 @@ from tqdm import tqdm
 from memevit import pixels
 from memevit.evaluation import baselines, file_cues, significance
 from memevit.evaluation.observed import Observed, count, listed
-from memevit.results import MODEL
+from memevit.results import MODEL, PROBE
 
 MAJORITY, COLOUR, THUMBNAIL = "majority class", "colour histogram", "16-pixel thumbnail"
-PROPERTIES, PROBE = "file properties alone", "linear probe"
+PROPERTIES = "file properties alone"
 MAX_TRAIN, MAX_TEST = 5000, 5000  # Images from which baselines learn, and on which they are compared.
 N_PERMUTATIONS = 1000
 N_SHUFFLES = 10

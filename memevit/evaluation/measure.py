@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memevit.evaluation import baselines, metrics, significance, spread
+from memevit.evaluation import baselines, calibration, metrics, significance, spread
 from memevit.evaluation.predictions import Predictions, concatenate, softmax, write
-from memevit.results import MODEL, Measurement
+from memevit.results import MODEL, PROBE, SAVED_PROBE, Measurement
 
 if TYPE_CHECKING:
     import datasets
 
 MAJORITY = "majority class"
 COLOUR = "colour histogram"
-PROBE = "linear probe"
 FOLD_MODELS = "models of the folds"
 OUT_OF_FOLD = "out_of_fold"  # In predictions.csv: by a model that was not trained on the image.
 
@@ -145,6 +144,17 @@ def _add_baselines(
         comparisons.append(comparison(predicted, own, true, subject=subject, baseline=name, split=split))
 
 
+def of_logits(logits: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """The metrics by which a checkpoint is chosen, those of `metrics.compute` and the calibrated loss.
+
+    Args:
+        logits: [n, C].
+        true: [n] class ids.
+    """
+    values = metrics.compute(logits.argmax(axis=1), true, n_classes=logits.shape[1])
+    return values | {"calibrated_loss": float(calibration.calibrated_losses(logits, true).mean())}
+
+
 def comparison(
     predicted: np.ndarray, other: np.ndarray, true: np.ndarray, *, subject: str, baseline: str, split: str
 ) -> dict[str, Any]:
@@ -258,6 +268,7 @@ def baseline_predictions(
 def table(sections: Mapping[str, Any]) -> str:
     """The measurements as text: a line per subject and split, then mean and spread of several trainings."""
     measurements, compared = sections["measurements"], sections["comparisons"]
+    is_probe = sections.get("training", {}).get("method") == PROBE
     p_values = {(one["baseline"], one["split"]): one["p_value"] for one in compared}
     lines = [f"{'what':<20} {'split':<12} {'n':>5}  {'accuracy (95 %)':<20}  balanced  macro F1  p (McNemar)"]
     for subject, split in dict.fromkeys((m["subject"], m["split"]) for m in measurements):
@@ -265,11 +276,14 @@ def table(sections: Mapping[str, Any]) -> str:
         accuracy = own["accuracy"]
         share = f"{accuracy['value']:.3f} ({accuracy['ci_low']:.3f}-{accuracy['ci_high']:.3f})"
         p_value = p_values.get((subject, split))
+        shown = SAVED_PROBE if is_probe and subject == MODEL else subject
         lines.append(
-            f"{subject:<20} {split:<12} {accuracy['n']:>5}  {share:<20}  "
+            f"{shown:<20} {split:<12} {accuracy['n']:>5}  {share:<20}  "
             f"{own['balanced_accuracy']['value']:<8.3f}  {own['macro_f1']['value']:<8.3f}"
             f"{'' if p_value is None else f'  {p_value:.2g}'}".rstrip()
         )
+    if choice := (sections.get("training") or {}).get("choice"):
+        lines.append(choice["summary"])
     lines += not_beaten(compared)
     for name in ("seeds", "folds"):
         if name in sections:

@@ -305,6 +305,7 @@ def render(
     )
     scores = _scores(found.get("measurements") or [])
     environment = _environment()
+    is_probe = training.get("method") == results.PROBE
     drawn = {
         f"{name.removesuffix('.png')}_file": name if (model_dir / name).is_file() else None
         for name in (CONFUSION_FILE, CURVES_FILE, GROWTH_FILE, KNOWN_SCORES_FILE)
@@ -319,13 +320,18 @@ def render(
         is_for_js=is_for_js,
         base_model=describe_base_model(training, links.base_model),
         data_license=links.dataset_license or (found.get("data") or {}).get("license"),
-        scores=scores,
+        scores=[
+            row | {"subject": results.SAVED_PROBE} if is_probe and row["subject"] == results.MODEL else row
+            for row in scores
+        ],
         headline=_headline(scores),
+        choice=(training.get("choice") or {}).get("summary"),
         not_beaten=_not_beaten(found, scores),
         has_open_set=bool(found.get("open_set")),
         max_named=MAX_NAMED_CLASSES,
         confusion_file=drawn["confusion_matrix_file"],
-        curves_file=drawn["learning_curves_file"],
+        curves_file=None if is_probe else drawn["learning_curves_file"],
+        is_probe=is_probe,
         settings=_settings(training),
         author=links.repo_id.split("/")[0] if links.repo_id else None,
         later=[

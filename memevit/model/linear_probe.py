@@ -137,10 +137,17 @@ def fit_head(trainer: Trainer, store: Store, *, weighted: bool) -> None:
     put_into_head(model, *_fitted(features, train, validation, model.config.num_labels, weighted=weighted))
 
 
-def baseline(
-    trainer: Trainer, evaluated: Mapping[str, ImageDataset], store: Store, *, weighted: bool
-) -> dict[str, np.ndarray]:
-    """[n, C] logits of a linear probe on the backbone as it is before training, by split; called by all processes.
+@dataclass(frozen=True)
+class Probe:
+    """A linear probe: `weight` [C, D] and `bias` [C] of its head, and its [n, C] logits by split."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    logits: dict[str, np.ndarray]
+
+
+def baseline(trainer: Trainer, evaluated: Mapping[str, ImageDataset], store: Store, *, weighted: bool) -> Probe:
+    """A linear probe on the backbone as it is before training; called by all processes.
 
     Args:
         trainer: before it trains; its model is not changed.
@@ -152,7 +159,8 @@ def baseline(
     fitting, features = [train, validation], features_of(trainer, [train, validation, *evaluated.values()], store)
     n_classes = trainer.accelerator.unwrap_model(trainer.model).config.num_labels
     weight, bias = _fitted(features, *fitting, n_classes, weighted=weighted)
-    return {name: own @ weight.T + bias for name, own in zip(evaluated, features[2:], strict=True)}
+    logits = {name: own @ weight.T + bias for name, own in zip(evaluated, features[2:], strict=True)}
+    return Probe(weight, bias, logits)
 
 
 def _fitted(

@@ -29,7 +29,7 @@ _LORA = {"layer_decay": 1.0, "head_factor": 1.0}
 # Peak learning rates. Those of pretrained networks are for ViT-B; narrower ones need more, in proportion.
 FINE_TUNING_RATE, LORA_RATE, FROM_SCRATCH_RATE = 2e-4, 5e-4, 1e-3
 _USUAL_WIDTH = 768
-METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
+METRICS = ("loss", "calibrated_loss", "accuracy", "balanced_accuracy", "macro_f1")
 _MAX_RATE = 3e-3
 _EPOCHS_BY_PRESET = ", ".join(f"{name} {values['num_train_epochs']:g}" for name, values in PRESETS.items())
 
@@ -47,6 +47,7 @@ class Recipe:
     freeze: str
     lora_rank: int | None
     probe_first: bool
+    probe_if_better: bool
     layer_decay: float
     head_factor: float
     class_balance: Balance

@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 
 from memevit import files
-from memevit.model import balance, checkpoints, linear_probe, precision, preflight, sharding, training
+from memevit.model import balance, checkpoints, choice, linear_probe, precision, preflight, sharding, training
 from memevit.model.augment import Augmentation
 from memevit.model.forward import forward_dataset
 from memevit.model.image_dataset import AugmentAndNormalise, ImageDataset, as_batch, image_datasets, paths_of
@@ -28,6 +28,7 @@ from memevit.model.preflight import Plan
 from memevit.model.processor import Processor
 from memevit.model.recipe import Recipe, is_divided
 from memevit.model.trainer import build_trainer
+from memevit.results import PROBE
 
 if TYPE_CHECKING:
     import datasets
@@ -40,7 +41,7 @@ EVALUATED = ("validation", "test")
 _EVENTS = "runs"  # Where Transformers lets TensorBoard write, in the folder of a training.
 _LOGITS_FILE = "logits.npz"
 _RECORD_FILE = "record.json"  # Written last: with it the outcome is complete.
-_PROBE = "probe_"  # Before the name of a split, in the file of logits.
+_OF_PROBE = "probe_"  # Before the name of a split, in the file of logits.
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class Run:
 class Job:
     """What all runs have in common.
 
-    `load` gives an untrained model and its image processor, `compute_metrics` values by name from predicted and true
-    class ids, both [n]. Decoded pixels are kept in `cache_dir` unless it is None, features in `store`.
+    `load` gives an untrained model and its image processor, `compute_metrics` values by name, those of `recipe.METRICS`
+    except the loss, from logits [n, C] and true class ids [n], and `compute_losses` the calibrated loss of each image.
+    Decoded pixels are kept in `cache_dir` unless it is None, features in `store`.
     """
 
     load: Callable[[], tuple[PreTrainedModel, BaseImageProcessor]]
@@ -66,6 +68,7 @@ class Job:
     cache_dir: Path | None
     store: linear_probe.Store
     compute_metrics: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+    compute_losses: Callable[[np.ndarray, np.ndarray], np.ndarray]
     base_model: str
     from_scratch: bool
 
@@ -86,14 +89,19 @@ class Job:
 class Outcome:
     """What one training gave.
 
-    `logits` and `probe_logits` are [n, C] by split: those of the model, and those of a linear probe on the backbone as
-    it was before, empty if there is none. `training` and `history` are sections of results.json.
+    `logits` and `probe_logits` are [n, C] by split: those of what is kept, and those of a linear probe on the backbone
+    as it was before, empty if there is none. `training` and `history` are sections of results.json.
     """
 
     logits: dict[str, np.ndarray]
     training: dict[str, Any]
     history: list[dict[str, float]]
     probe_logits: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the linear probe was better on validation and is what is kept."""
+        return self.training.get("choice", {}).get("kept") == PROBE
 
 
 def read_outcome(outcome_dir: Path) -> Outcome | None:
@@ -102,8 +110,8 @@ def read_outcome(outcome_dir: Path) -> Outcome | None:
         return None
     record = json.loads((outcome_dir / _RECORD_FILE).read_text(encoding="utf-8"))
     with np.load(outcome_dir / _LOGITS_FILE, allow_pickle=False) as arrays:
-        logits = {name: array for name, array in arrays.items() if not name.startswith(_PROBE)}
-        probe = {name.removeprefix(_PROBE): array for name, array in arrays.items() if name.startswith(_PROBE)}
+        logits = {name: array for name, array in arrays.items() if not name.startswith(_OF_PROBE)}
+        probe = {name.removeprefix(_OF_PROBE): own for name, own in arrays.items() if name.startswith(_OF_PROBE)}
     return Outcome(logits, record["training"], record["history"], probe)
 
 
@@ -112,7 +120,7 @@ def write_outcome(outcome_dir: Path, outcome: Outcome) -> None:
     shutil.rmtree(outcome_dir, ignore_errors=True)
     outcome_dir.mkdir(parents=True)
     arrays = io.BytesIO()
-    np.savez(arrays, **outcome.logits, **{_PROBE + name: array for name, array in outcome.probe_logits.items()})
+    np.savez(arrays, **outcome.logits, **{_OF_PROBE + name: array for name, array in outcome.probe_logits.items()})
     files.write_bytes(outcome_dir / _LOGITS_FILE, arrays.getvalue())
     record = {"training": outcome.training, "history": outcome.history}
     files.write_text(outcome_dir / _RECORD_FILE, json.dumps(record))
@@ -205,6 +213,8 @@ def train_all(
             if len(runs) > 1:
                 logger.info("Training %d of %d: %s, seed %d", number + 1, len(runs), run.name, run.seed)
             done = _train(run, job, args, plan, work_dir, request, title=run.name if len(runs) > 1 else "")
+            if run.kind == SEED:  # All seeds have the same probe.
+                done = _settled(replace(done, probe_logits=found[MODEL].probe_logits), run, job)
             if args.process_index == 0:
                 write_outcome(kept, done)
         if args.process_index == 0:
@@ -299,7 +309,7 @@ def _attempt(
         title=title,
     )
     evaluated = {name: images[name] for name in EVALUATED}
-    probe_logits = _probe_logits(run, job, trainer, evaluated)
+    probe = _probe(run, job, trainer, evaluated)
     try:
         sections = training.train(
             trainer,
@@ -313,25 +323,51 @@ def _attempt(
         if files.is_disk_full(error):
             checkpoints.remove_unfinished(run_dir)
         raise
-    logits = _logits(trainer, evaluated)
+    outcome = Outcome(_logits(trainer, evaluated), **sections)
+    if probe is not None:
+        outcome = _settled(replace(outcome, probe_logits=probe.logits), run, job)
     if run.kind == MODEL:
+        if outcome.is_probe:
+            _put_back(trainer, run, job, probe)
+            n_trainable = probe.weight.size + probe.bias.size
+            outcome = replace(outcome, training=training.as_probe(outcome.training, n_trainable=n_trainable))
         training.save(trainer, image_processor, work_dir)
-    return Outcome(logits, **sections, probe_logits=probe_logits)
+    return outcome
 
 
-def _probe_logits(run: Run, job: Job, trainer: Trainer, evaluated: Mapping[str, ImageDataset]) -> dict[str, np.ndarray]:
-    """What a linear probe of the same backbone says, to compare; empty if there is nothing to compare with.
+def _settled(outcome: Outcome, run: Run, job: Job) -> Outcome:
+    """`outcome` of what is better on validation, the fine-tuned model or the linear probe, if there is one."""
+    if not outcome.probe_logits or not job.recipe.probe_if_better:
+        return outcome
+    made = choice.between(
+        outcome.logits["validation"], outcome.probe_logits["validation"], run.splits["validation"]["label"][:],
+        compute_metrics=job.compute_metrics, compute_losses=job.compute_losses,
+    )  # fmt: skip
+    settled = replace(outcome, training=outcome.training | {"choice": made})
+    return replace(settled, logits=settled.probe_logits) if settled.is_probe else settled
+
+
+def _put_back(trainer: Trainer, run: Run, job: Job, probe: linear_probe.Probe) -> None:
+    """Give the trainer's model the weights that it had before training, and the head of the probe."""
+    set_seed(run.seed)  # For weights that the backbone does not have, such as those of a pooler.
+    before, _ = job.load()
+    linear_probe.put_into_head(before, probe.weight, probe.bias)
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).load_state_dict(before.state_dict())
+
+
+def _probe(run: Run, job: Job, trainer: Trainer, evaluated: Mapping[str, ImageDataset]) -> linear_probe.Probe | None:
+    """A linear probe of the same backbone, to compare with; None if there is nothing to compare.
 
     Seeds would all have the same probe, and the features of all images take longer than a training that does not see
     each of them once.
     """
     if run.kind == SEED or not job.has_probe_baseline(trainer.args) or trainer.is_deepspeed_enabled:
-        return {}
+        return None
     args, n_images = trainer.args, len(trainer.train_dataset)
     n_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if 0 < args.max_steps < n_images / n_per_step:
         logger.info("Not compared with a linear probe: training ends before it has seen each image once")
-        return {}
+        return None
     labels, n_classes = trainer.train_dataset.labels, trainer.model.config.num_labels
     weighted = balance.is_weighted(job.recipe.class_balance, labels, n_classes=n_classes)
     return linear_probe.baseline(trainer, evaluated, job.store, weighted=weighted)

@@ -250,7 +250,7 @@ def build_trainer(
         train: augmented images.
         validation: images as in evaluation.
         prepare_batch: augments and normalises the uint8 pixels of a batch, on the device of the model.
-        compute_metrics: from predicted and true class ids, both [n], to values by name.
+        compute_metrics: from logits [n, C] and true class ids [n] to values by name.
         checkpoint: where training resumes, None to start.
         request: to stop; None if nobody can ask.
         title: of the progress bar.
@@ -265,8 +265,7 @@ def build_trainer(
     precision.choose_attention(model, precision.BF16 if args.bf16 else precision.FP32, args.device)
 
     def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
-        logits, labels = prediction
-        return compute_metrics(np.argmax(logits, axis=-1), labels)
+        return compute_metrics(*prediction)
 
     n_classes = model.config.num_labels
     is_weighted = balance.is_weighted(recipe.class_balance, train.labels, n_classes=n_classes)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from memevit.model import backbone, balance, checkpoints, linear_probe, lora, pr
 from memevit.model.checkpoints import CheckpointKeeper
 from memevit.model.recipe import Recipe
 from memevit.model.trainer import ImageTrainer
+from memevit.results import PROBE
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +123,22 @@ def _record(trainer: ImageTrainer, recipe: Recipe, seconds: float) -> dict[str, 
     }
 
 
+def as_probe(section: Mapping[str, Any], *, n_trainable: int) -> dict[str, Any]:
+    """The section `training` of a model that was trained, but of which a linear probe is saved.
+
+    Args:
+        section: of the training.
+        n_trainable: parameters of the head.
+    """
+    unused = dict.fromkeys(("best_step", "learning_rate", "batch_size"))
+    own = {"method": PROBE, "n_steps": 0, "n_epochs": 0.0, "n_trainable_parameters": n_trainable, "precision": "fp32"}
+    return {**section, **unused, **own}
+
+
 def _history(log: list[dict[str, Any]]) -> list[dict[str, float]]:
     names = {"loss": "train_loss"}
-    wanted = ("step", "epoch", "loss", "learning_rate", "eval_loss", "eval_accuracy", "eval_macro_f1")
+    evaluated = ("eval_loss", "eval_calibrated_loss", "eval_accuracy", "eval_macro_f1")
+    wanted = ("step", "epoch", "loss", "learning_rate", *evaluated)
     rows = [{names.get(key, key): float(row[key]) for key in wanted if key in row} for row in log]
     return [row for row in rows if "train_loss" in row or "eval_loss" in row]
 
@@ -137,7 +152,7 @@ def method(recipe: Recipe) -> str:
         'LoRA of rank 8'
     """
     if recipe.is_probe:
-        return "linear probe"
+        return PROBE
     if recipe.lora_rank:
         return f"LoRA of rank {recipe.lora_rank}"
     frozen = recipe.n_frozen_blocks

@@ -2,13 +2,15 @@
 
 import functools
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from benchmarks import recipe, reference, runs
-from memevit import cli
+from benchmarks import epochs, recipe, reference, runs
+from memevit import cli, manifest
 from memevit.arguments import ModelArguments, RecipeArguments
+from memevit.data import dataset as prepared_dataset
 from memevit.evaluation.predictions import Predictions
 from memevit.model.recipe import FineTuningArguments
 
@@ -76,10 +78,46 @@ def test_scores_of_a_split_are_those_of_its_own_rows():
         probabilities=np.array([[0.5, 0.5], [0.25, 0.75], [0.1, 0.9], [0.1, 0.9]]),
     )
     values = runs.scores(found)
-    assert values["validation"] == pytest.approx(
-        {"balanced_accuracy": 1.0, "accuracy": 1.0, "nll": -np.log([0.5, 0.75]).mean(), "n": 2}
-    )
+    expected = {"balanced_accuracy": 1.0, "accuracy": 1.0, "macro_f1": 1.0, "n": 2}
+    expected |= {"nll": -np.log([0.5, 0.75]).mean(), "ece": (0.5 + 0.25) / 2}
+    assert values["validation"] == pytest.approx(expected)
     assert values["test"]["balanced_accuracy"] == 0.5
+
+
+def test_few_images_per_class_are_drawn_by_seed_from_train_and_validation(prepared):
+    small, other, again = (runs.few_per_class(prepared, 6, seed) for seed in (0, 1, 0))
+    whole = manifest.kept(manifest.read(prepared))
+    rows = manifest.kept(manifest.read(small))
+    n_of = Counter((row.split, row.class_name) for row in rows)
+    share = sum(row.split == "validation" for row in whole) / sum(row.split == "train" for row in whole)
+    for name in manifest.class_names(whole):
+        assert [n_of[split, name] for split in ("train", "validation")] == [6, round(6 * share)]
+    assert [row.file for row in rows if row.split == "test"] == [row.file for row in whole if row.split == "test"]
+    assert again == small
+    assert {row.file for row in rows} != {row.file for row in manifest.kept(manifest.read(other))}
+    assert len(prepared_dataset.load(small)["train"]) == 18
+    assert prepared_dataset.read_prep(small)["fingerprint"] != prepared_dataset.read_prep(prepared)["fingerprint"]
+
+
+def test_each_epoch_is_scored_beside_a_probe(prepared, tiny_backbone):
+    flags = ("--num_train_epochs", "2")
+    found = epochs.finetune(prepared, tiny_backbone, flags, seed=0, rate_factor=0.5)
+    assert len(found["epochs"]) == 2
+    best = max(one["validation"]["macro_f1"] for one in found["epochs"])
+    assert found["validation"]["macro_f1"] == best
+    for one in (found["probe"], *found["epochs"]):
+        for split in runs.SPLITS:
+            assert one[split]["n"] == 18
+            assert {"accuracy", "nll", "calibrated_nll", "ece", "calibrated_ece"} < one[split].keys()
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("macro F1", 1), ("loss", 0), ("calibrated loss", 2)])
+def test_a_rule_chooses_by_its_own_value_on_validation(rule, expected):
+    values = [(0.8, 0.5, 0.4), (0.9, 0.7, 0.35), (0.9, 0.8, 0.3)]
+    candidates = [
+        {"validation": {"macro_f1": f1, "nll": nll, "calibrated_nll": calibrated}} for f1, nll, calibrated in values
+    ]
+    assert epochs.picked(candidates, rule) is candidates[expected]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -49,7 +49,7 @@ def main(backbone, output_dir):
         train=Images(),
         validation=Images(),
         prepare_batch=lambda batch: batch,
-        compute_metrics=lambda predicted, true: {},
+        compute_metrics=lambda logits, true: {},
     )
     training_step = Trainer.training_step
 

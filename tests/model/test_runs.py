@@ -44,8 +44,8 @@ def cross_validated(command, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "_attempt", stopping)
-        assert run_finetune(*argv) == 130
-        assert run_finetune(*argv) == 0
+        assert run_finetune(*argv, probe_if_better=True) == 130
+        assert run_finetune(*argv, probe_if_better=True) == 0
     return model_dir, names
 
 
@@ -56,7 +56,8 @@ def test_finished_trainings_are_not_repeated(cross_validated):
 
 def test_the_model_is_that_of_the_first_seed_alone(cross_validated, command, tmp_path):
     model_dir, _ = cross_validated
-    assert run_finetune(*command, "--output_dir", tmp_path / "alone", "--seed", 3) == 0
+    alone = (*command, "--output_dir", tmp_path / "alone", "--seed", 3)
+    assert run_finetune(*alone, probe_if_better=True) == 0
     assert (tmp_path / "alone" / "model.safetensors").read_bytes() == (model_dir / "model.safetensors").read_bytes()
     assert {path.name for path in (tmp_path / "alone").iterdir()} == {path.name for path in model_dir.iterdir()}
 
@@ -70,6 +71,16 @@ def test_every_image_has_a_prediction_by_a_model_that_has_not_seen_it(cross_vali
     assert sorted(files) == sorted(file for split in data.values() for file in split["file"])
     assert len(files) == 36
     assert (splits == "test").sum() == len(data["test"])
+
+
+def test_every_seed_and_fold_is_settled_between_training_and_probe(cross_validated):
+    found = results.read(cross_validated[0])
+    assert found["training"]["choice"]["kept"] == results.PROBE  # Four steps are not enough to be better.
+    first, second = found["seeds"]["metrics"]["accuracy"]["values"].values()
+    assert first == second  # All seeds have the same probe.
+    accuracies = {m["subject"]: m["value"] for m in found["measurements"]
+                  if (m["split"], m["name"]) == ("out_of_fold", "accuracy")}  # fmt: skip
+    assert accuracies["models of the folds"] == accuracies["linear probe"]
 
 
 def test_mean_and_spread_are_those_of_the_values(cross_validated):

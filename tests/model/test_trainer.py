@@ -134,7 +134,7 @@ def trainer_of(images, shown, tiny_backbone, output_dir, **options):
     return trainer_module.build_trainer(
         model, processor, args, recipe, train=images["train"], validation=images["validation"],
         prepare_batch=AugmentAndNormalise(shown, Augmentation()),
-        compute_metrics=lambda predicted, true: {"accuracy": (predicted == true).mean()},
+        compute_metrics=lambda logits, true: {"accuracy": (logits.argmax(axis=1) == true).mean()},
     )  # fmt: skip
 
 

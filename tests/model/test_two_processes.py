@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
+from transformers import AutoModelForImageClassification
 
 from memevit import results
 from memevit.data import dataset as prepared_dataset
@@ -41,11 +43,11 @@ def environment(*flags):
 
 @pytest.fixture(scope="module")
 def root(prepared, tiny_backbone, tmp_path_factory):
-    """Model folders by one process, by two, and by two with divided weights; a diverging training; and their logs."""
+    """Models by one process, by two, by two that learn nothing and with divided weights; a diverging one; and logs."""
     root = tmp_path_factory.mktemp("launched")
     usual = ("--dataset", prepared, "--model_name_or_path", tiny_backbone, "--disable_tqdm", True)
     usual += ("--num_train_epochs", 4)
-    own = (*usual, "--use_cpu", "--learning_rate", 5e-3)
+    own = (*usual, "--use_cpu", "--learning_rate", 5e-3, "--no_probe_if_better")
     assert run_finetune(*own, "--output_dir", root / "models" / "one", "--per_device_train_batch_size", 16) == 0
     two = ("finetune_vit.py", *own, "--output_dir", root / "models" / "two", "--per_device_train_batch_size", 8)
     # Best after the first epoch, and with a temperature of 1, so that probabilities tell the loss.
@@ -54,7 +56,9 @@ def root(prepared, tiny_backbone, tmp_path_factory):
     divided += ("--per_device_train_batch_size", 8, "--no_temperature")
     diverging = ("tests/model/diverging.py", tiny_backbone, root / "diverging")
     (root / "diverging").mkdir()
-    jobs = [("two", two, {}), ("divided", divided, environment(*DIVIDED)), ("diverging", diverging, environment())]
+    unlearned = ("finetune_vit.py", *usual, "--use_cpu", "--output_dir", root / "unlearned", "--learning_rate", 1e-30)
+    jobs = [("two", two, {}), ("unlearned", unlearned, environment())]
+    jobs += [("divided", divided, environment(*DIVIDED)), ("diverging", diverging, environment())]
     jobs = [{"log": str(root / f"{name}.log"), "argv": [*map(str, argv)], "environment": variables}
             for name, argv, variables in jobs]  # fmt: skip
     (root / "jobs.json").write_text(json.dumps(jobs))
@@ -89,6 +93,17 @@ def test_two_processes_train_the_same_model_within_noise(both):
     assert np.abs(found[0].probabilities - found[1].probabilities).mean() < 0.05
     accuracies = [(each.predicted == each.labels).mean() for each in found]
     assert abs(accuracies[0] - accuracies[1]) <= 2 / 36
+
+
+def test_two_processes_save_the_probe_if_it_is_better(root, tiny_backbone):
+    found, written = results.read(root / "unlearned"), predictions.read(root / "unlearned")
+    assert found["training"]["choice"]["kept"] == results.PROBE
+    before, after = (
+        AutoModelForImageClassification.from_pretrained(path).vit.state_dict()
+        for path in (tiny_backbone, root / "unlearned")
+    )
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (written.predicted == written.labels).mean() > 0.6
 
 
 def test_each_image_is_counted_once_and_in_order(both, prepared):
