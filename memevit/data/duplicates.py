@@ -38,9 +38,9 @@ _MIN_OVERLAP = 0.5  # Of the smaller of two aligned images.
 _N_CLOSE_FEATURES = 256  # Compared where those that proposed a pair leave it open,
 _CLOSE_DETAIL = 1.5  # at so many times their resolution.
 _MIN_CLOSE_FEATURES = 24  # That must agree, and
-_MIN_CLOSE_SHARE = 0.2  # of the textured blocks: two screenshots of one phone agree in 18 and in a quarter.
+_MIN_CLOSE_SHARE = 0.3  # of the textured blocks: two screenshots of one phone agree in 18 and in a quarter.
 # Share of the textured blocks that must agree where so many features do.
-_NEEDED_SHARES = ((20, 0.05), (10, 0.15), (7, 0.4), (0, 0.5))
+_NEEDED_SHARES = ((30, 0.15), (15, 0.3), (10, 0.4), (0, 0.5))
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
 _BLOCK_CORRELATION = 0.7
 _CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two images are aligned.
@@ -183,8 +183,8 @@ def compare(first: Square, second: Square, alignment: Alignment | None = None) -
     whole = _aligned(first.image, second.image)
     if _is_same(*whole):
         return SAME
-    if alignment is not None and _share_much(first, second, alignment):
-        return TEMPLATE
+    if alignment is not None:
+        return TEMPLATE if _share_much(first, second, alignment) else ""
     boxes = [hashes.content_box(square.image.convert("L")) for square in (first, second)]
     if boxes != [hashes.WHOLE, hashes.WHOLE]:
         content = _aligned(hashes.region(first.image, boxes[0]), hashes.region(second.image, boxes[1]))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-N_FEATURES = 64  # At most, of one image.
+N_FEATURES = 96  # At most, of one image.
 N_CODE_BITS = 64
 N_MIRROR_FREE_BITS = 36  # The low bits, which a mirrored spot has in common with the spot.
 MIRROR_FREE = np.uint64((1 << N_MIRROR_FREE_BITS) - 1)

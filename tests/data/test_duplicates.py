@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageOps
 from benchmarks import captioned_images
 from memevit.data import duplicates, ingest, keypoints, proposals
 from memevit.data.layout import SourceFile
+from memevit.data.sample import memes
 from tests.conftest import draw_image
 
 
@@ -63,6 +64,17 @@ def test_a_recoloured_image_is_grouped_and_not_the_same(tmp_path):
 def test_one_frame_around_different_images_relates_nothing(tmp_path):
     framed = [ImageOps.expand(draw_image(seed, size=(300, 240)), 30, "navy") for seed in (6, 7, 8)]
     assert related(framed, tmp_path).pairs == []
+
+
+@pytest.mark.parametrize("frame", [memes.on_phone, memes.on_handheld])
+def test_one_device_around_different_images_relates_nothing(tmp_path, frame):
+    def shown(seed):
+        def scene(rng, size):
+            return draw_image(seed, size=size)
+
+        return frame(memes.Idea(scene, "doom", random.Random(0), random.Random(seed)))
+
+    assert related([shown(seed) for seed in (6, 7, 8)], tmp_path).pairs == []
 
 
 def test_mirroring_keeps_the_low_bits_of_a_code_and_turns_the_others():
