@@ -274,6 +274,17 @@ def prepare_table() -> str:
     return "\n".join(lines)
 
 
+def recall_table() -> str:
+    """How many copies the search for near-duplicates finds, by how they were changed."""
+    found = json.loads((RESULTS / "duplicate_recall.json").read_text(encoding="utf-8"))
+    lines = ["| pair | found | n | share | 95 % interval |", "|---|---|---|---|---|"]
+    for kind, of_kind in found["recall"].items():
+        for name, row in {f"**{kind}**": of_kind["all"], **of_kind["by_pair"]}.items():
+            interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}"
+            lines.append(f"| {name} | {row['found']} | {row['n']} | {row['recall']:.3f} | {interval} |")
+    return "\n".join(lines)
+
+
 def fast_table() -> str:
     """How far sort_memes.py --fast agrees with the exact way."""
     found = json.loads((RESULTS / "fast_agreement.json").read_text(encoding="utf-8"))
@@ -365,6 +376,7 @@ PAGES = {
         "by epoch": by_epoch_table,
         "recipe": recipe_table,
         "verdict": recipe_verdict,
+        "recall": recall_table,
         "add class": add_class_table,
         "add class goals": add_class_goals,
     },

@@ -9,6 +9,7 @@ import jinja2
 from huggingface_hub import DatasetCardData
 
 from memevit import escape, manifest
+from memevit.data.duplicates import REPOST_RECALL, TEMPLATE_RECALL
 from memevit.manifest import Row
 
 _TEMPLATE = "dataset_card.md.j2"
@@ -163,7 +164,10 @@ def near_duplicates_in_words(prep: dict) -> str:
         )
     if n_across:
         return f"{n_across} of {n_pairs} pairs of near-duplicates lie across splits."
-    return f"No known near-duplicates lie across splits ({n_pairs} pairs found)."
+    return (
+        f"No known near-duplicates lie across splits ({n_pairs} pairs found). On test material the search finds "
+        f"{TEMPLATE_RECALL:.0%} of the pairs of one image with two captions, and {REPOST_RECALL:.0%} of the reposts."
+    )
 
 
 def _listed(words: Sequence[str]) -> str:
