@@ -72,6 +72,7 @@ def run(
     """Load, train, evaluate, write: see `finetune`; called by all processes, of which the first returns the results."""
     progress.require_reporters(args.report_to)
     training.require_optimizer(args)
+    training.use_cores(args)
 
     dataset = prepared.load(model_args.dataset)
     fingerprint = prepared.read_prep(model_args.dataset)["fingerprint"]
