@@ -249,8 +249,8 @@ def headline(content: Content) -> dict[str, Any]:
         named = [(key, n) for key, n in content.found.n_by_cause.items() if key not in causes.VAGUE]
         if named:
             key, n = named[0]
-            tiles.append({"value": f"{n} x", "label": causes.TITLES[key], "detail": "most frequent cause of a mistake",
-                          "link": "#mistakes"})  # fmt: skip
+            detail = "most frequent cause that can be named"
+            tiles.append({"value": f"{n} x", "label": causes.TITLES[key], "detail": detail, "link": "#mistakes"})
     if content.shortcuts:
         altered = [row for row in content.shortcuts["measurements"] if row.get("is_clear")]
         if altered:
