@@ -25,7 +25,7 @@ def log_odds(logits: torch.Tensor, label: int) -> torch.Tensor:
     return logits[:, label] - others.logsumexp(dim=1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def occlusion(
     model: PreTrainedModel, values: torch.Tensor, label: int, *, grid: int = GRID, batch_size: int = 32
 ) -> np.ndarray:

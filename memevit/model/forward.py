@@ -77,7 +77,7 @@ class ForwardPass:
         self._tap = FeatureTap(model, layers)
 
     @exact()
-    @torch.inference_mode()
+    @torch.no_grad()  # Not inference_mode: BEiT caches tensors that a later training needs.
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits [B, C] and features [B, D] by layer, float32 and on the device of the model, perhaps not yet computed.
 

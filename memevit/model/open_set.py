@@ -379,7 +379,7 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
 
 
 @features.exact()
-@torch.inference_mode()
+@torch.no_grad()
 def probe(model: PreTrainedModel, image_processor: BaseImageProcessor, layers: Sequence[str]) -> dict[str, np.ndarray]:
     """`logits` [C] and features [d] by layer of the fixed probe image, as the published pipeline computes them."""
     inputs = image_processor(images=Image.fromarray(open_set.probe_image()), return_tensors="pt")

@@ -56,7 +56,7 @@ def image_seconds(model: PreTrainedModel, pixel_values: torch.Tensor, precision:
     """Seconds of a forward pass in evaluation per image, see `step_seconds`."""
 
     def evaluate() -> None:
-        with torch.inference_mode(), autocast(model.device, precision):
+        with torch.no_grad(), autocast(model.device, precision):
             model(pixel_values=pixel_values)
 
     with _undisturbed(model):

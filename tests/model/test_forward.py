@@ -1,5 +1,6 @@
 """One forward pass: logits and features of all kinds of networks, in order, from any source of images."""
 
+import gc
 import threading
 
 import numpy as np
@@ -41,6 +42,24 @@ def test_logits_are_those_of_the_model_and_final_is_what_its_classifier_sees(mod
     assert found.logits.dtype == np.float32
     assert np.allclose(found.logits, expected, atol=1e-5)
     assert torch.allclose(by_head, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_a_network_can_be_trained_after_its_first_forward_pass(tmp_path, values, kind):
+    folder = tiny.save(kind, tmp_path)
+    model, _ = backbone.load_for_training(str(folder), CLASSES, from_scratch=False)
+    clear_lru_caches()  # As in a new process.
+    forward(model, [values])
+    model.train()(values).logits.sum().backward()
+
+
+def clear_lru_caches():
+    """Forget what Transformers keeps from one forward pass for the next."""
+    for found in gc.get_objects():
+        if callable(getattr(found, "cache_clear", None)) and "transformers.models" in str(
+            getattr(found, "__module__", "")
+        ):
+            found.cache_clear()
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
