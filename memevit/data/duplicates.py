@@ -19,11 +19,6 @@ from memevit.data.proposals import Alignment
 SAME = "same"
 TEMPLATE = "template"
 
-# Share of the pairs that are found where no third copy links the two: of one image with two captions, and of an image
-# with its repost (benchmarks/results/duplicate_recall.json).
-TEMPLATE_RECALL = 0.87
-REPOST_RECALL = 0.97
-
 _SQUARE_PX = 224  # Side of the squares that images are read as.
 _COMPARE_PX = 96  # Side of the squares that are compared.
 _BLOCK_PX = 12  # They are judged in 8x8 blocks of this side.
