@@ -14,7 +14,24 @@ from pathlib import Path
 WAIT_S = 60
 
 
-class Browser:
+class Page:
+    """What the pages of both browsers can do."""
+
+    def value(self, expression: str) -> object:
+        """Of a JavaScript expression."""
+        raise NotImplementedError
+
+    def wait_for(self, expression: str) -> object:
+        """The value of an expression as soon as it is true."""
+        until = time.monotonic() + WAIT_S
+        while time.monotonic() < until:
+            if found := self.value(expression):
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"never true: {expression}\n{self.value('document.body.innerText')}")
+
+
+class Browser(Page):
     """One page of a chromium that can reach this machine only; `requested` lists the addresses that it asked for."""
 
     def __init__(self, profile: Path, *, width: int = 1100, height: int = 900, is_phone: bool = False) -> None:
@@ -76,15 +93,6 @@ class Browser:
     def value(self, expression: str) -> object:
         """Of a JavaScript expression."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
-
-    def wait_for(self, expression: str) -> object:
-        """The value of an expression as soon as it is true."""
-        until = time.monotonic() + WAIT_S
-        while time.monotonic() < until:
-            if found := self.value(expression):
-                return found
-            time.sleep(0.1)
-        raise AssertionError(f"never true: {expression}\n{self.value('document.body.innerText')}")
 
     def upload(self, selector: str, paths: list[Path]) -> None:
         """Choose files in an <input type=file>."""

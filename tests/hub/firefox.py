@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.hub.browser import WAIT_S
+from tests.hub.browser import WAIT_S, Page
 
 PROGRAM = shutil.which("firefox") or shutil.which("firefox-esr")
 
@@ -20,7 +20,7 @@ _PREFERENCES = {
 }  # fmt: skip
 
 
-class Firefox:
+class Firefox(Page):
     """One page of a Firefox that can reach this machine only; the same methods as `browser.Browser`."""
 
     def __init__(self, profile: Path) -> None:
@@ -69,15 +69,6 @@ class Firefox:
     def value(self, expression: str) -> object:
         """Of a JavaScript expression."""
         return self._call("WebDriver:ExecuteScript", script=f"return {expression.strip()}", args=[])["value"]
-
-    def wait_for(self, expression: str) -> object:
-        """The value of an expression as soon as it is true."""
-        until = time.monotonic() + WAIT_S
-        while time.monotonic() < until:
-            if found := self.value(expression):
-                return found
-            time.sleep(0.1)
-        raise AssertionError(f"never true: {expression}\n{self.value('document.body.innerText')}")
 
     def upload(self, selector: str, paths: list[Path]) -> None:
         """Choose files in an <input type=file>."""
