@@ -99,14 +99,8 @@ def few_per_class(dataset: Path, per_class: int, seed: int) -> Path:
             own = [row for row in rows if (row.split, row.class_name) == (split, name)]
             chosen += [own[position] for position in sorted(random.permutation(len(own))[:n])]
     small = dataset.with_name(f"{dataset.name}-{per_class}-per-class-{seed}")
-    small.mkdir(exist_ok=True)
-    for split in manifest.SPLITS:
-        if not (small / split).exists():
-            (small / split).symlink_to((dataset / split).absolute())
-    manifest.write(small, chosen)
     names = "\n".join(row.file for row in chosen)
-    prep = prepared.read_prep(dataset) | {"fingerprint": hashlib.sha256(names.encode()).hexdigest()}
-    (small / prepared.PREP_FILE).write_text(json.dumps(prep), encoding="utf-8")
+    prepared.write_variant(dataset, small, chosen, fingerprint=hashlib.sha256(names.encode()).hexdigest())
     return small
 
 

@@ -55,13 +55,24 @@ def read_prep(dataset_dir: Path) -> dict:
     return content
 
 
-def write_variant(dataset_dir: Path, folder: Path, rows: Sequence[manifest.Row]) -> None:
-    """Write a dataset folder with other rows, such as other classes or fewer images; the images are linked."""
-    folder.mkdir()
+def write_variant(
+    dataset_dir: Path, folder: Path, rows: Sequence[manifest.Row], *, fingerprint: str | None = None
+) -> None:
+    """Write a dataset folder with other rows, such as other classes or fewer images; the images are linked.
+
+    Args:
+        dataset_dir: a prepared dataset.
+        folder: may be there already, with the same links.
+        rows: of the new manifest.
+        fingerprint: of the new dataset; that of `dataset_dir` when None.
+    """
+    folder.mkdir(exist_ok=True)
     for split in manifest.SPLITS:
-        (folder / split).symlink_to((dataset_dir / split).resolve())
+        if not (folder / split).exists():
+            (folder / split).symlink_to((dataset_dir / split).resolve())
     manifest.write(folder, list(rows))
-    files.write_text(folder / PREP_FILE, json.dumps(read_prep(dataset_dir)))
+    prep = read_prep(dataset_dir)
+    files.write_text(folder / PREP_FILE, json.dumps(prep | {"fingerprint": fingerprint or prep["fingerprint"]}))
 
 
 def require_prepared(dataset_dir: Path) -> None:
