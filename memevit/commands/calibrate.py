@@ -22,7 +22,7 @@ from memevit.errors import UserError
 from memevit.evaluation import calibration, known_scores, measure, plots
 from memevit.evaluation.known_scores import Known, Unknown
 from memevit.hub import model_page
-from memevit.model import backbone, folder, open_set, pixel_cache, training
+from memevit.model import backbone, folder, forward, open_set, pixel_cache
 from memevit.model.classifier import Classification, Classifier, best_device
 from memevit.model.image_dataset import ImageDataset, image_datasets, paths_of
 from memevit.model.open_set import Seen
@@ -173,7 +173,7 @@ def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingAr
     """
     if not model_args.model_name_or_path:
         raise UserError("--calibrate_only needs a trained model. Name it with --model_name_or_path.")
-    training.use_cores(args)
+    forward.use_cores(args.device)
     source = model_args.model_name_or_path
     splits = prepared.load(model_args.dataset)
     model, image_processor = backbone.load_trained(source, trust_remote_code=model_args.trust_remote_code)

@@ -14,6 +14,7 @@ from memevit.hub import model_page
 from memevit.model import (
     backbone,
     folder,
+    forward,
     interruption,
     linear_probe,
     pixel_cache,
@@ -72,7 +73,7 @@ def run(
     """Load, train, evaluate, write: see `finetune`; called by all processes, of which the first returns the results."""
     progress.require_reporters(args.report_to)
     training.require_optimizer(args)
-    training.use_cores(args)
+    forward.use_cores(args.device)
 
     dataset = prepared.load(model_args.dataset)
     fingerprint = prepared.read_prep(model_args.dataset)["fingerprint"]

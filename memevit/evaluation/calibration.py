@@ -26,7 +26,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         labels: [n] their class ids.
 
     Returns:
-        T; the calibrated logits are `logits / T`. 1 if there are no images.
+        T; the calibrated logits are `logits / T`. 1 if there are no images or only one class.
 
     Source:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv:1706.04599); smoothed targets as in
@@ -39,7 +39,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     n, n_classes = logits.shape
-    if not n:
+    if not n or n_classes < 2:
         return 1.0
     smoothing = 1 / (n + 2)
     counts = np.bincount(labels, minlength=n_classes)

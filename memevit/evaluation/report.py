@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import functools
 import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -70,19 +71,11 @@ def write(model_dir: Path, content: Content) -> Path:
 
 def render(content: Content) -> str:
     """The page as HTML; everything in it is escaped, and its script is named by its checksum in its policy."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"percent": percent, "interval": interval, "p": p_text, "points": points, "count": count}
     script = (_HERE / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     gallery = Gallery()
     context = _context(content, gallery)
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         **context,
         c=content,
         script=script,
@@ -93,6 +86,19 @@ def render(content: Content) -> str:
         remedies=causes.REMEDIES,
         columns=list(COLUMNS),
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"percent": percent, "interval": interval, "p": p_text, "points": points, "count": count}
+    return environment.get_template("report.html.j2")
 
 
 def percent(share: float | None, digits: int = 0) -> str:

@@ -6,6 +6,7 @@ each key of `LATER_SECTIONS` that results.json has, `sections/<key>.md.j2` is re
 table. Templates escape names with the filters `plain`, `code` and `identifier`.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -356,6 +357,7 @@ def render(
     return f"---\n{front.to_yaml()}\n---\n\n{body.strip()}\n"
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES_DIR),

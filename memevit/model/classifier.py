@@ -19,7 +19,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from memevit import decoding, frames
 from memevit.errors import UserError
 from memevit.model import backbone
-from memevit.model.forward import ForwardPass, Outputs, forward
+from memevit.model.forward import ForwardPass, Outputs, forward, use_cores
 from memevit.model.host_copy import HostCopy
 from memevit.model.processor import Processor
 from memevit.portable.open_set import OpenSet, StaleStatisticsError, probe_image
@@ -98,7 +98,9 @@ class Classifier:
         model, image_processor = backbone.load_trained(Path(model_dir))
         try:
             statistics = OpenSet.load(model_dir) if answers_unknown else None
-            return cls(model.to(device or best_device()), image_processor, statistics)
+            device = device or best_device()
+            use_cores(device)
+            return cls(model.to(device), image_processor, statistics)
         except StaleStatisticsError as error:
             raise UserError(f"{model_dir} can't tell unknown images: {error} --no_unknown works without.") from error
 

@@ -14,6 +14,7 @@ its patch tokens (2 x width); without a CLS token, as in Swin, ConvNeXt and SigL
 `default_blocks` gives the blocks at a quarter, half and three quarters of the depth.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +27,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from memevit import cores
 from memevit.portable.features import FINAL, FeatureTap, block_names, exact
 
-__all__ = ["FINAL", "ForwardPass", "Outputs", "default_blocks", "forward", "forward_dataset"]
+__all__ = ["FINAL", "ForwardPass", "Outputs", "default_blocks", "forward", "forward_dataset", "use_cores"]
 
 _DEPTHS = (0.25, 0.5, 0.75)
 
@@ -55,6 +57,13 @@ def default_blocks(model: PreTrainedModel) -> tuple[str, ...]:
     n_blocks = len(block_names(model))
     numbers = (max(1, round(depth * n_blocks)) for depth in _DEPTHS) if n_blocks else ()
     return tuple(dict.fromkeys(f"block_{number}" for number in numbers))
+
+
+def use_cores(device: torch.device) -> None:
+    """Let a process on a CPU use its share of the cores, although `accelerate launch` gives it one thread."""
+    n_threads = cores.share_of_cores(os.environ)
+    if device.type == "cpu" and n_threads is not None:
+        torch.set_num_threads(n_threads)
 
 
 class ForwardPass:

@@ -1,17 +1,14 @@
 """One training run: build the model, train it, predict, and save it."""
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.image_processing_utils import BaseImageProcessor
 
-from memevit import cores
 from memevit.errors import UserError
 from memevit.model import backbone, balance, checkpoints, linear_probe, lora, preflight, resolution
 from memevit.model.checkpoints import CheckpointKeeper
@@ -45,13 +42,6 @@ def build_model(
         model, only_head=recipe.is_probe, n_frozen_blocks=recipe.n_frozen_blocks, lora_rank=recipe.lora_rank
     )
     return model, image_processor
-
-
-def use_cores(args: TrainingArguments) -> None:
-    """Let a process on a CPU use its share of the cores, although `accelerate launch` gives it one thread."""
-    n_threads = cores.share_of_cores(os.environ)
-    if args.device.type == "cpu" and n_threads is not None:
-        torch.set_num_threads(n_threads)
 
 
 def require_optimizer(args: TrainingArguments) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from memevit import cores
 from memevit.model import classifier
 from memevit.model.classifier import Classifier
 from memevit.model.host_copy import HostCopy
@@ -56,3 +57,11 @@ def test_results_are_copied_to_the_host_before_the_next_batch_is_launched(traine
     assert len(list(found)) == 4
     assert len(threads) >= 2
     assert all(name.startswith("model") for name in threads)
+
+
+def test_a_process_that_accelerate_launched_classifies_with_its_share_of_the_cores(trained, two_threads, monkeypatch):
+    for name, value in {"ACCELERATE_MIXED_PRECISION": "no", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cores, "n_cores", lambda: 6)
+    Classifier.load(trained, device=torch.device("cpu"))
+    assert torch.get_num_threads() == 3
