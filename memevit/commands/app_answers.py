@@ -21,9 +21,8 @@ def by(classifier: Classifier) -> page.Classify:
             return str(error), None
         (found,) = classifier.classify_images([image])
         by_class = dict(zip(classifier.class_names, found.probabilities.tolist(), strict=True))
-        if found.accepted is False:
-            return page.Unknown(classifier.open_set.settings["reject_label"], found.reason, by_class), image
-        return by_class, image
+        rejected_as = classifier.open_set.settings["reject_label"] if found.accepted is False else ""
+        return page.Judged(by_class, found.known_score, rejected_as, found.reason), image
 
     return classify
 
@@ -38,11 +37,9 @@ def zip_writer(classifier: Classifier) -> page.WriteZip:
     def row(path: Path, answer: page.Answer) -> Row:
         if isinstance(answer, str):
             return row_of(path.name, class_names, None, answer, is_filed=True)
-        is_unknown = isinstance(answer, page.Unknown)
-        shares = list((answer.by_class if is_unknown else answer).values())
         return row_of(
-            path.name, class_names, shares, accepted=not is_unknown if decides else None,
-            reason=answer.reason if is_unknown else "", is_filed=True,
+            path.name, class_names, list(answer.by_class.values()), known_score=answer.known_score,
+            accepted=not answer.rejected_as if decides else None, reason=answer.reason, is_filed=True,
         )  # fmt: skip
 
     return write

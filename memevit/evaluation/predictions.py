@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import scipy.special
 
-from memevit import files
+from memevit import escape, files, rows
 from memevit.errors import UserError
 from memevit.results import PREDICTIONS_FILE
-
-_PROBABILITY = "p_"
 
 
 @dataclass(frozen=True)
@@ -70,16 +68,18 @@ def write(model_dir: Path, predictions: Predictions) -> None:
     """Write predictions.csv: a row per image with its true and predicted class, whether it is known, probabilities."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    header = ["file", "split", "class_name", "predicted", "confidence", "known_score", "accepted"]
-    writer.writerow(header + [_PROBABILITY + name for name in predictions.class_names])
     names = predictions.class_names
+    writer.writerow(["file", "split", "class_name", *rows.prediction(names, None, top_k=len(names))])
     for row, (path, split) in enumerate(zip(predictions.paths, predictions.splits, strict=True)):
-        own = predictions.probabilities[row]
-        chosen = int(own.argmax())
-        shares = [f"{share:.6f}" for share in own]
-        score, accepted = predictions.known_scores[row], predictions.accepted[row]
-        decided = ["", ""] if score is None else [f"{score:.6f}", bool(accepted)]
-        writer.writerow([path, split, names[predictions.labels[row]], names[chosen], shares[chosen], *decided, *shares])
+        said = rows.prediction(
+            names,
+            predictions.probabilities[row],
+            known_score=predictions.known_scores[row],
+            accepted=predictions.accepted[row],
+            top_k=len(names),
+        )
+        asked = {"file": path, "split": split, "class_name": names[predictions.labels[row]]}
+        writer.writerow(rows.csv_cells(asked | said))
     files.write_text(model_dir / PREDICTIONS_FILE, text.getvalue())
 
 
@@ -94,15 +94,16 @@ def read(model_dir: Path) -> Predictions:
         raise UserError(f"{path} does not exist. finetune_vit.py writes it; is {model_dir} a model folder?")
     with files.explained_csv_errors(path), path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        columns = [name for name in reader.fieldnames or [] if name.startswith(_PROBABILITY)]
-        rows = list(reader)
-    names = [column.removeprefix(_PROBABILITY) for column in columns]
+        columns = [name for name in reader.fieldnames or [] if name.startswith(rows.PROBABILITY)]
+        found = list(reader)
+    names = [column.removeprefix(rows.PROBABILITY) for column in columns]
+    labels = [names.index(escape.csv_value(row["class_name"])) for row in found]
     return Predictions(
         class_names=names,
-        paths=[row["file"] for row in rows],
-        splits=[row["split"] for row in rows],
-        labels=np.array([names.index(row["class_name"]) for row in rows], dtype=np.int64),
-        probabilities=np.array([[float(row[column]) for column in columns] for row in rows]).reshape(-1, len(names)),
-        known_scores=[float(row["known_score"]) if row.get("known_score") else None for row in rows],
-        accepted=[row["accepted"] == "True" if row.get("accepted") else None for row in rows],
+        paths=[escape.csv_value(row["file"]) for row in found],
+        splits=[row["split"] for row in found],
+        labels=np.array(labels, dtype=np.int64),
+        probabilities=np.array([[float(row[column]) for column in columns] for row in found]).reshape(-1, len(names)),
+        known_scores=[float(row["known_score"]) if row.get("known_score") else None for row in found],
+        accepted=[row["accepted"].lower() == "true" if row.get("accepted") else None for row in found],
     )

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-# The answer for a file: probabilities by class, or a sentence why it can't be read.
-class Unknown(NamedTuple):
-    """An image of none of the classes: what it is called, why in words, and the probabilities by class all the same."""
+class Judged(NamedTuple):
+    """What the model says about an image; one of none of the classes has `rejected_as`, its label, and a reason."""
 
-    label: str
-    reason: str
     by_class: Mapping[str, float]
+    known_score: float | None = None
+    rejected_as: str = ""
+    reason: str = ""
 
 
-Answer = Mapping[str, float] | Unknown | str
+Answer = Judged | str  # A sentence where a file can't be read.
 Classify = Callable[[Path], tuple[Answer, Image.Image | None]]
 WriteZip = Callable[[BinaryIO, Sequence[tuple[Path, Answer]]], None]
 
@@ -354,14 +354,10 @@ def _card(name: str, answer: Answer, image: Image.Image | None) -> str:
     if isinstance(answer, str):
         why = f'<div class="class">unreadable</div>{html.escape(answer)}'
         return f'<div class="answer">{shown}<div>{why}{file}</div></div>'
-    by_class = answer.by_class if isinstance(answer, Unknown) else answer
-    ordered = sorted(by_class.items(), key=lambda one: -one[1])
-    best, why = html.escape(ordered[0][0].replace("_", " ")), ""
-    if isinstance(answer, Unknown):
-        best, why = (
-            html.escape(answer.label),
-            f"<div>{html.escape(answer.reason)}; if it were one of the classes:</div>",
-        )
+    ordered = sorted(answer.by_class.items(), key=lambda one: -one[1])
+    best, why = html.escape(answer.rejected_as or ordered[0][0].replace("_", " ")), ""
+    if answer.rejected_as:
+        why = f"<div>{html.escape(answer.reason)}; if it were one of the classes:</div>"
     bars = "".join(
         f'<dt>{html.escape(label.replace("_", " "))}</dt><dd class="bar"><i style="width:{share:.2%}"></i></dd>'
         f'<dd class="share" data-class="{html.escape(label)}" data-share="{share:.6f}">{share:.1%}</dd>'

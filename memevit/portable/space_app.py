@@ -26,8 +26,8 @@ def main() -> None:
         found = classifier(image, top_k=page.MAX_SHOWN_CLASSES)
         by_class = {one["label"]: one["score"] for one in (found["scores"] if answers_unknown else found)}
         if answers_unknown and not found["accepted"]:
-            return page.Unknown(found["label"], found["reason"], by_class), image
-        return by_class, image
+            return page.Judged(by_class, found["known_score"], found["label"], found["reason"]), image
+        return page.Judged(by_class), image
 
     examples = sorted((HERE / "examples").glob("*"))
     title = (HERE / "title.txt").read_text(encoding="utf-8").strip()

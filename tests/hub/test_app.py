@@ -208,7 +208,7 @@ def test_a_bug_on_one_image_is_logged_and_leaves_the_others(tmp_path, caplog):
         path.write_bytes(FILES["plain.jpg"])
 
     def classify(path):
-        return ({"cat": 1.0}, None) if path.name == "good.png" else 1 / 0
+        return (page.Judged({"cat": 1.0}), None) if path.name == "good.png" else 1 / 0
 
     shown, _ = page.answer_uploads(classify, paths)
     assert shares(shown) == [{"cat": 1.0}, {}]
@@ -250,14 +250,14 @@ def test_images_come_back_in_a_zip_sorted_by_their_answers(model_dir, prepared, 
 def test_an_image_of_none_of_the_classes_is_in_its_own_folder_of_the_zip(tmp_path):
     (tmp_path / "odd.png").write_bytes(FILES["plain.jpg"])
     told = types.SimpleNamespace(class_names=["cat", "dog"], open_set=object())
-    answer = page.Unknown("unknown", "unlike the others", {"cat": 0.75, "dog": 0.25})
+    answer = page.Judged({"cat": 0.75, "dog": 0.25}, -2.5, "unknown", "unlike the others")
     output = io.BytesIO()
     app_answers.zip_writer(told)(output, [(tmp_path / "odd.png", answer)])
     with zipfile.ZipFile(output) as found:
         assert found.namelist() == ["unknown/odd.png", "answers.csv"]
         (row,) = csv.DictReader(io.TextIOWrapper(found.open("answers.csv")))
-    assert (row["label"], row["predicted"], row["accepted"], row["reason"], row["p_dog"]) == (
-        "unknown", "cat", "false", "unlike the others", "0.25",
+    assert (row["label"], row["predicted"], row["known_score"], row["accepted"], row["reason"], row["p_dog"]) == (
+        "unknown", "cat", "-2.5", "false", "unlike the others", "0.25",
     )  # fmt: skip
 
 
@@ -373,7 +373,7 @@ def test_many_classes_and_many_images_are_cut_short(tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(page.MAX_IMAGES + 2)]
     for path in paths:
         path.write_bytes(FILES["plain.jpg"])
-    shown, _ = page.answer_uploads(lambda path: ({f"c{n}": 1 / 9 for n in range(9)}, None), paths)
+    shown, _ = page.answer_uploads(lambda path: (page.Judged({f"c{n}": 1 / 9 for n in range(9)}), None), paths)
     assert [len(one) for one in shares(shown)] == [page.MAX_SHOWN_CLASSES] * page.MAX_IMAGES
     assert f"Only the first {page.MAX_IMAGES} of {page.MAX_IMAGES + 2} images" in shown
     assert not any(path.exists() for path in paths)
