@@ -74,7 +74,7 @@ def test_a_wrong_label_is_suspected_and_suggested_but_not_applied(diagnosed):
     assert len(planted & suggested) >= 2
 
 
-def test_suggestions_change_nothing_and_decisions_change_the_data(diagnosed, prepared, tmp_path):
+def test_suggestions_change_nothing_and_decisions_change_the_data(diagnosed, prepared, trained, tmp_path):
     rows = read_corrections(diagnosed / "model" / "report" / "corrections.csv")
     source = prepared.parent / "source"
 
@@ -92,6 +92,11 @@ def test_suggestions_change_nothing_and_decisions_change_the_data(diagnosed, pre
     file = rows[0]["file"]
     after = prepare("decided", [rows[0] | {"action": "relabel", "class": "slate"}])
     assert after[file] == ("slate", *before[file][1:])
+    options = ("--only", "classes", "--compare", trained, "--num_proc", 1)
+    shutil.copytree(trained, tmp_path / "model")
+    assert run_diagnose("--model", tmp_path / "model", "--dataset", tmp_path / "decided", *options) == 0
+    page = (tmp_path / "model" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "The dataset was prepared with 1 correction: the difference is what was corrected" in page
 
 
 def test_decisions_in_the_file_survive_another_diagnosis(diagnosed, tmp_path):
