@@ -8,6 +8,7 @@ from transformers import AutoModelForImageClassification, pipeline
 from memevit import results
 from memevit.evaluation import predictions
 from memevit.model import backbone, layers, lora
+from memevit.model.classifier import Classifier
 from tests.conftest import run_finetune
 from tests.model import tiny
 
@@ -55,6 +56,11 @@ def test_a_run_with_adapters_changes_the_matrices_of_the_blocks_and_nothing_else
     written = predictions.read(model_dir)
     scores = {row["label"]: row["score"] for row in classify(str(prepared / written.paths[0]), top_k=None)}
     assert [scores[name] for name in CLASSES] == pytest.approx(written.probabilities[0], abs=1e-4)
+    (found,) = Classifier.load(model_dir).classify([prepared / written.paths[0]])
+    assert (found.known_score, found.accepted) == (
+        pytest.approx(written.known_scores[0], abs=1e-4),
+        written.accepted[0],
+    )
     training = results.read(model_dir)["training"]
     assert training["method"] == "LoRA of rank 4"
     # In each of 2 blocks: four 16 x 16, a 16 x 32 and a 32 x 16 matrix; the head of 16 x 3.

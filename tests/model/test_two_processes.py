@@ -144,10 +144,13 @@ def test_the_best_checkpoint_of_divided_weights_is_taken_by_all_processes(divide
     )  # Filled up, a batch has some twice.
 
 
-def test_what_is_saved_of_divided_weights_is_what_was_measured(divided, prepared):
-    written = predictions.read(divided)
+@pytest.mark.parametrize("name", ["models/two", "divided"])
+def test_what_is_saved_is_what_was_measured(root, prepared, name):
+    written = predictions.read(root / name)
     data = prepared_dataset.load(prepared)
     assert written.paths == data["validation"]["file"][:] + data["test"]["file"][:]
-    paths = [Path(one) for name in ("validation", "test") for one in prepared_dataset.paths_of(data[name])]
-    again = [each.probabilities for each in Classifier.load(divided).classify(paths, n_processes=0)]
-    assert np.abs(np.array(again) - written.probabilities).max() < 1e-4
+    paths = [Path(one) for split in ("validation", "test") for one in prepared_dataset.paths_of(data[split])]
+    again = list(Classifier.load(root / name).classify(paths, n_processes=0))
+    assert np.abs(np.array([one.probabilities for one in again]) - written.probabilities).max() < 1e-4
+    assert [one.known_score for one in again] == pytest.approx(written.known_scores, abs=1e-3)
+    assert [one.accepted for one in again] == written.accepted
