@@ -1,6 +1,7 @@
 """diagnose.py from the command line to the page, on a tiny model."""
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -25,6 +26,13 @@ def test_the_report_is_one_page_that_asks_for_nothing_else(diagnosed):
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
     assert not re.findall(r"url\((?!data:)", page)
     assert len(page) < 2_000_000
+
+
+def test_under_the_verdict_stands_what_it_is_based_on(diagnosed):
+    detail = results.read(diagnosed / "model")["evidence"]["detail"]
+    page = (diagnosed / "model" / "report" / "index.html").read_text(encoding="utf-8")
+    (lead,) = re.findall(r'<p class="lead">(.*?)</p>', page)
+    assert html.unescape(lead) == detail
 
 
 def test_a_title_stays_text(diagnosed):

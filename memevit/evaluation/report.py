@@ -255,8 +255,8 @@ def headline(content: Content) -> dict[str, Any]:
         named = [(key, n) for key, n in content.found.n_by_cause.items() if key not in causes.VAGUE]
         if named:
             key, n = named[0]
-            detail = "most frequent cause that can be named"
-            tiles.append({"value": f"{n} x", "label": causes.TITLES[key], "detail": detail, "link": "#mistakes"})
+            tiles.append({"value": f"{n} x", "label": causes.TITLES[key], "link": "#mistakes",
+                          "detail": "most frequent cause that can be named"})  # fmt: skip
     if content.shortcuts:
         altered = [row for row in content.shortcuts["measurements"] if row.get("is_clear")]
         if altered:
