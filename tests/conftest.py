@@ -23,6 +23,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from memevit import cli, decoding
+from memevit.data import keypoints
 
 COLOURS = {"coral": (220, 90, 70), "moss": (90, 150, 80), "slate": (80, 100, 170)}
 
@@ -39,14 +40,27 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="session")
 def nothing_is_done_twice():
-    """Decode in this process, for others take 0.4 s to start; and draw the images of no game once."""
+    """Decode in this process, for others take 0.4 s to start; draw images of no game, and describe images, once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "mapped", lambda function, items, **_: ((item, function(item)) for item in items))
+        patch.setattr(keypoints, "describe", _once(keypoints.describe))
         if "torch" in sys.modules:  # Else nothing is trained.
             from memevit.commands import calibrate
 
             patch.setattr(calibrate, "_drawn", functools.cache(calibrate._drawn))
         yield
+
+
+def _once(describe):
+    known = {}
+
+    def described(image, **options):
+        key = (image.tobytes(), image.size, *options.items())
+        if key not in known:
+            known[key] = describe(image, **options)
+        return known[key]
+
+    return described
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ def test_a_wrong_label_is_suspected_and_suggested_but_not_applied(diagnosed):
     assert len(planted & suggested) >= 2
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_suggestions_change_nothing_and_decisions_change_the_data(diagnosed, prepared, trained, tmp_path):
     rows = read_corrections(diagnosed / "model" / "report" / "corrections.csv")
     source = prepared.parent / "source"
@@ -204,6 +205,7 @@ def test_the_verdict_on_a_dataset_that_was_made_with_leaks_says_so(trained, prep
     assert "made with --allow_leaks: 0 of 18 test images" in found["summary"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_retraining_on_shuffled_labels_falls_to_chance_and_fewer_images_are_tried(
     trained, prepared, tiny_backbone, tmp_path, monkeypatch
 ):

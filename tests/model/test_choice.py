@@ -93,6 +93,7 @@ def test_a_probe_that_is_better_is_what_is_saved(tmp_path, prepared, tiny_backbo
     assert [scores[name] for name in written.class_names] == pytest.approx(written.probabilities[0], abs=1e-4)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_fine_tuning_can_be_kept_whatever_the_probe_is(tmp_path, prepared, tiny_backbone):
     found = finetune(prepared, tiny_backbone, tmp_path / "model", *NOTHING_LEARNED, probe_if_better=False)
     assert "choice" not in found["training"]
@@ -100,6 +101,7 @@ def test_fine_tuning_can_be_kept_whatever_the_probe_is(tmp_path, prepared, tiny_
     assert "linear probe" in {one["baseline"] for one in found["comparisons"]}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_validation_alone_decides(tmp_path, prepared, tiny_backbone, monkeypatch):
     """A probe that answers at random on validation, and is always right on test, is not kept."""
 
