@@ -11,7 +11,7 @@ import scipy.special
 from memevit import pixels
 from memevit.errors import UserError
 from memevit.evaluation.significance import wilson_interval
-from memevit.hub import checks, model_page
+from memevit.hub import checks, model_repo
 from memevit.hub.description import Description
 from memevit.hub.html_page import SOURCE_DIR, Page
 from memevit.model import backbone, onnx_export
@@ -89,7 +89,7 @@ def _probabilities(outputs: dict[str, np.ndarray]) -> np.ndarray:
     return scipy.special.softmax(outputs[onnx_export.LOGITS].astype(np.float64), axis=1)
 
 
-def for_transformers_js(graph: Graph, *, images: str) -> model_page.OnnxFiles:
+def for_transformers_js(graph: Graph, *, images: str) -> model_repo.OnnxFiles:
     """The files that transformers.js loads from a model page: the graph, a smaller one, and the resampling of Python.
 
     Args:
@@ -101,7 +101,7 @@ def for_transformers_js(graph: Graph, *, images: str) -> model_page.OnnxFiles:
     """
     half = graph.path.with_name("half.onnx")
     onnx_export.write_half(graph.path, half)
-    paths = {model_page.ONNX_FULL: graph.path, model_page.ONNX_HALF: half}
+    paths = {model_repo.ONNX_FULL: graph.path, model_repo.ONNX_HALF: half}
     section = {
         "images": images,
         "n": len(graph.inputs),
@@ -112,7 +112,7 @@ def for_transformers_js(graph: Graph, *, images: str) -> model_page.OnnxFiles:
         "processor": graph.processor,
         "gives_known_score": graph.open_set is not None,
     }
-    return model_page.OnnxFiles(paths | {model_page.ONNX_RESIZE: SOURCE_DIR / "resize.js"}, section)
+    return model_repo.OnnxFiles(paths | {model_repo.ONNX_RESIZE: SOURCE_DIR / "resize.js"}, section)
 
 
 def _agreement(path: Path, graph: Graph) -> dict[str, Any]:

@@ -14,7 +14,17 @@ from memevit.data import dataset_card
 from memevit.data.sample import examples
 from memevit.errors import UserError
 from memevit.evaluation import plots, predictions
-from memevit.hub import checks, dataset_page, description, model_page, publish, space_page, upload, web_runtime
+from memevit.hub import (
+    checks,
+    dataset_page,
+    description,
+    model_page,
+    model_repo,
+    publish,
+    space_page,
+    upload,
+    web_runtime,
+)
 from memevit.hub.description import Description
 from memevit.hub.html_page import Page
 from memevit.hub.model_page import Example, Links
@@ -105,7 +115,7 @@ def publish_model(args: PushArguments) -> None:
             hub,
             Repository(args.repo_id, "model", args.revision or MAIN),
             model_files,
-            is_ours=model_page.is_ours,
+            is_ours=model_repo.is_ours,
             create_pr=args.create_pr,
             tag=args.tag,
             **options,
@@ -177,7 +187,7 @@ def _reference(args: PushArguments, classifier: "Classifier", folder: Path) -> c
 
 def _for_browsers(
     args: PushArguments, classifier: "Classifier", reference: checks.Reference, words: Description, folder: Path
-) -> tuple[model_page.OnnxFiles | None, Page | None]:
+) -> tuple[model_repo.OnnxFiles | None, Page | None]:
     """The model for transformers.js, and the page of a static Space, as far as they are asked for."""
     is_static = args.space == "static"
     if not (args.onnx or is_static):
@@ -197,9 +207,9 @@ def _examples(args: PushArguments, classifier: "Classifier", folder: Path) -> li
     """Images that may be shown: drawn ones, or test images whose licence allows it; none otherwise."""
     if examples.fits(classifier.class_names):
         paths = examples.draw_examples(folder)
-    elif args.dataset and model_page.may_be_shown(args.dataset_license or _recorded_license(args.dataset)):
+    elif args.dataset and model_repo.may_be_shown(args.dataset_license or _recorded_license(args.dataset)):
         test = prepared.load(args.dataset)["test"]
-        paths = model_page.copy_examples(
+        paths = model_repo.copy_examples(
             _paths(test), test["label"][:], test.features["label"].names, folder, n=N_EXAMPLES
         )
     else:

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 
 from memevit import files, results
 from memevit.errors import UserError
-from memevit.hub import leak_scan, model_page, retry
+from memevit.hub import leak_scan, model_page, model_repo, retry
 from memevit.hub.remote import Hub, Published, Repository
 from memevit.portable import open_set
 from memevit.results import CARD_FILE
@@ -66,7 +66,7 @@ def check(folder: Path, reference: Reference, *, images: Mapping[str, str] | Non
     """Check everything that can be wrong with the page in `folder`, and report all of it at once.
 
     Args:
-        folder: what `model_page.assemble` wrote.
+        folder: what `model_repo.assemble` wrote.
         reference: what the local model says about some images.
         images: SHA-256 by path of the images that belong there.
 
@@ -95,9 +95,9 @@ def refuse(found: Sequence[str], what: str) -> None:
 
 def _config_faults(folder: Path) -> Iterator[str]:
     config = _json(folder / model_page.CONFIG_FILE)
-    if not any((folder / name).is_file() for name in model_page.PROCESSOR_FILES):
-        yield f"the image processor ({model_page.PROCESSOR_FILES[0]}) is missing"
-    if not any(model_page.WEIGHTS.fullmatch(path.name) for path in folder.iterdir()):
+    if not any((folder / name).is_file() for name in model_repo.PROCESSOR_FILES):
+        yield f"the image processor ({model_repo.PROCESSOR_FILES[0]}) is missing"
+    if not any(model_repo.WEIGHTS.fullmatch(path.name) for path in folder.iterdir()):
         yield "the weights (model.safetensors) are missing"
     if not any("ImageClassification" in name for name in config.get("architectures") or []):
         yield f"config.json names no image classification model, but {config.get('architectures')}"

@@ -1,4 +1,4 @@
-"""A model page: the card rendered from results.json, and the folder that goes up.
+"""The model card, rendered from results.json.
 
 Every number on the card is in results.json. A later piece of evidence gets a section of the card by being there: for
 each key of `LATER_SECTIONS` that results.json has, `sections/<key>.md.j2` is rendered with the key's content as
@@ -7,12 +7,9 @@ table. Templates escape names with the filters `plain`, `code` and `identifier`.
 """
 
 import functools
-import hashlib
 import json
 import logging
 import re
-import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +18,9 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from memevit import escape, files, pixels, results
-from memevit.errors import UserError
+from memevit import escape, files, results
 from memevit.hub import description as words
-from memevit.hub.dataset_page import without_folders
+from memevit.hub.card_text import bibtex, code, count, duration, identifier, plain, share
 from memevit.hub.description import Description
 from memevit.portable import open_set
 from memevit.results import CARD_FILE, CONFUSION_FILE, CURVES_FILE, GROWTH_FILE, KNOWN_SCORES_FILE
@@ -32,8 +28,6 @@ from memevit.results import CARD_FILE, CONFUSION_FILE, CURVES_FILE, GROWTH_FILE,
 logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 PIPELINE_TAG = "image-classification"
 LIBRARY, LIBRARY_JS = "transformers", "transformers.js"
 UNKNOWN_LICENSE = "unknown"  # One of the Hub's identifiers.
@@ -55,33 +49,15 @@ MAX_NAMED_CLASSES = 12  # In the first sentence.
 MAX_CLASSES_IN_INDEX = 50  # With their own entries in the model-index.
 MAX_SHOWN_ANSWERS = 3  # Of a sample output.
 
-_COPIED = re.compile(
-    r"config\.json|generation_config\.json|(pre)?processor_config\.json|open_set\.safetensors|predictions\.csv"
-    rf"|{WEIGHTS.pattern}|model\.safetensors\.index\.json"
-)
-_REWRITTEN = (results.RESULTS_FILE, results.RUN_FILE)
-_RENDERED = (CARD_FILE, CONFUSION_FILE, CURVES_FILE, GROWTH_FILE, KNOWN_SCORES_FILE)
-# The pipeline that answers `unknown`, of models with statistics for it.
-_CODE = {path.name: path for path in (*(Path(open_set.__file__).with_name(name) for name in (
-    "pipeline.py", "open_set.py", "features.py")), Path(pixels.__file__))}  # fmt: skip
-# As transformers.js names them, and the resampling of Python in JavaScript.
-ONNX_FULL, ONNX_HALF, ONNX_RESIZE = "onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/resize.js"
 # Of transformers.js 4.3, among those that finetune_vit.py trains.
 _IN_TRANSFORMERS_JS = {
     *("beit", "convnext", "convnextv2", "deit", "dinov2", "dinov2_with_registers", "efficientnet", "hiera", "ijepa"),
     *("mobilevit", "mobilevitv2", "pvt", "resnet", "swin", "vit", "vit_msn"),
 }
-_EXAMPLES_DIR = "examples"
-_EXAMPLE = re.compile(rf"{_EXAMPLES_DIR}/[\w.-]+")
-_MAX_NAMED = 5
+EXAMPLES_DIR = "examples"
 _TEMPLATES_DIR = Path(__file__).parent
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-_IDENTIFIER = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _APACHE_BACKBONES = ("google/vit-", "facebook/deit-", "microsoft/swin-", "facebook/dinov2-")
-_OPEN_LICENSES = (
-    *("cc0-", "cc-by-", "pddl", "odc-by", "odbl", "mit", "apache-2.0", "bsd", "gpl", "lgpl", "agpl", "wtfpl"),
-    *("unlicense", "ofl-1.1", "mpl-2.0", "isc", "zlib"),
-)
 _METRICS_ON_THE_HUB = {"accuracy", "f1", "precision", "recall"}
 _METRIC_TYPES = {"macro_f1": "f1"}  # Names in results.json to names at hf.co/metrics, where they differ.
 _METRIC_NAMES = {
@@ -117,147 +93,13 @@ class Example:
     @property
     def path_in_repo(self) -> str:
         """Where it lies on the Hub."""
-        return f"{_EXAMPLES_DIR}/{self.path.name}"
+        return f"{EXAMPLES_DIR}/{self.path.name}"
 
     @property
     def answers(self) -> list[dict[str, Any]]:
         """The most probable classes, as a pipeline prints them."""
         ordered = sorted(self.probabilities.items(), key=lambda one: -one[1])[:MAX_SHOWN_ANSWERS]
         return [{"label": label, "score": round(float(score), 3)} for label, score in ordered]
-
-
-@dataclass(frozen=True)
-class OnnxFiles:
-    """What JavaScript needs, by path on the Hub, and `section`, what results.json and the card say about it."""
-
-    paths: Mapping[str, Path]
-    section: Mapping[str, Any]
-
-
-def may_be_shown(license_id: str | None) -> bool:
-    """Whether images under this licence may be shown, cut to size, on the page of a model.
-
-    Example:
-        >>> may_be_shown("cc-by-4.0"), may_be_shown("cc-by-nd-4.0"), may_be_shown("other"), may_be_shown(None)
-        (True, False, False, False)
-    """
-    return bool(license_id) and license_id.startswith(_OPEN_LICENSES) and "-nd" not in license_id
-
-
-def copy_examples(
-    paths: Sequence[Path], labels: Sequence[int], class_names: Sequence[str], folder: Path, *, n: int
-) -> list[Path]:
-    """Copy up to `n` images into `folder`, of as many classes as possible, named by their class.
-
-    Args:
-        paths: of the images.
-        labels: class id of each.
-        class_names: position is the class id.
-        folder: where the copies go.
-        n: how many.
-    """
-    seen: Counter[int] = Counter()
-    ranked = []
-    for path, label in zip(paths, labels, strict=True):
-        ranked.append((seen[label], label, path))
-        seen[label] += 1
-    copies = []
-    for rank, label, path in sorted(ranked)[:n]:
-        tag = words.as_tag(class_names[label]) or f"class-{label}"
-        copies.append(folder / f"{tag}_{rank + 1}{path.suffix.lower()}")
-        shutil.copyfile(path, copies[-1])
-    return copies
-
-
-def is_ours(path_in_repo: str) -> bool:
-    """Whether a file of a model repository is one that we put there, and may remove when it is outdated.
-
-    Example:
-        >>> is_ours("model-00002-of-00003.safetensors"), is_ours("LICENSE"), is_ours("examples/doom_1.jpg")
-        (True, False, True)
-    """
-    known = (*_REWRITTEN, *_RENDERED, *_CODE, ONNX_FULL, ONNX_HALF, ONNX_RESIZE)
-    return bool(_COPIED.fullmatch(path_in_repo) or _EXAMPLE.fullmatch(path_in_repo)) or path_in_repo in known
-
-
-def assemble(
-    model_dir: Path,
-    target_dir: Path,
-    *,
-    description: Description,
-    links: Links,
-    license_id: str | None = None,
-    figures: Mapping[str, bytes] | None = None,
-    examples: Sequence[Example] = (),
-    onnx: OnnxFiles | None = None,
-) -> None:
-    """Fill the empty folder `target_dir` with what is published of `model_dir`.
-
-    The card is rendered anew. Local folders in results.json and run.json are cut down to the last name.
-
-    Args:
-        model_dir: a model folder that finetune_vit.py wrote.
-        target_dir: where the files go.
-        description: title, sentence and tags.
-        links: names on the Hub.
-        license_id: licence of the model, if it is not that of a known backbone.
-        figures: PNG files by name, drawn anew: what lies in the model folder may be anything.
-        examples: images that may be published.
-        onnx: the model for JavaScript.
-
-    Raises:
-        UserError: `model_dir` is no model folder.
-    """
-    if not (model_dir / CONFIG_FILE).is_file():
-        raise UserError(f"{model_dir} holds no model (no {CONFIG_FILE}). finetune_vit.py --output_dir writes one.")
-    left_out = []
-    for path in sorted(model_dir.iterdir()):
-        if path.is_file() and _COPIED.fullmatch(path.name):
-            shutil.copyfile(path, target_dir / path.name)
-        elif path.name not in (*_REWRITTEN, *_RENDERED):
-            left_out.append(path.name)
-    if has_open_set(model_dir):
-        _add_pipeline(target_dir)
-    for name, source in onnx.paths.items() if onnx else ():
-        (target_dir / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, target_dir / name)
-    for name, content in (
-        (results.RESULTS_FILE, results.read(model_dir) | ({"onnx": onnx.section} if onnx else {})),
-        (results.RUN_FILE, results.read_run(model_dir)),
-    ):
-        text = json.dumps(without_folders(content), indent=2, ensure_ascii=False)
-        files.write_text(target_dir / name, text + "\n")
-    for name, content in (figures or {}).items():
-        files.write_bytes(target_dir / name, content)
-    for example in examples:
-        (target_dir / _EXAMPLES_DIR).mkdir(exist_ok=True)
-        shutil.copyfile(example.path, target_dir / example.path_in_repo)
-    write(target_dir, description=description, links=links, license_id=license_id, examples=examples)
-    if left_out:
-        more = f" and {len(left_out) - _MAX_NAMED} more" if len(left_out) > _MAX_NAMED else ""
-        logger.info("Not part of a model page, left out: %s%s", ", ".join(left_out[:_MAX_NAMED]), more)
-
-
-def has_open_set(model_dir: Path) -> bool:
-    """Whether a model has the statistics by which it answers `unknown`."""
-    if not (model_dir / open_set.FILE).is_file():
-        return False
-    return bool(json.loads((model_dir / CONFIG_FILE).read_text(encoding="utf-8")).get(open_set.KEY))
-
-
-def _add_pipeline(target_dir: Path) -> None:
-    """Add the code of the pipeline that answers `unknown`, and its name in config.json."""
-    for name, path in _CODE.items():
-        shutil.copyfile(path, target_dir / name)
-    path = target_dir / CONFIG_FILE
-    config = json.loads(path.read_text(encoding="utf-8")) | {"custom_pipelines": open_set.CUSTOM_PIPELINES}
-    files.write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def known_images(figures: Mapping[str, bytes], examples: Sequence[Example]) -> dict[str, str]:
-    """SHA-256 of the images that belong on a page, by path: the figures that were drawn and the examples."""
-    drawn = {name: hashlib.sha256(content).hexdigest() for name, content in figures.items()}
-    return drawn | {example.path_in_repo: files.sha256_of(example.path) for example in examples}
 
 
 def write(
@@ -380,81 +222,6 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def plain(text: object) -> str:
-    r"""A name as Markdown text that can't open a table cell, a tag or a link.
-
-    Example:
-        >>> plain("a|b <script> *c*")
-        'a\\|b &lt;script&gt; \\*c\\*'
-    """
-    return escape.markdown_text(" ".join(str(text).split()))
-
-
-def code(text: object) -> str:
-    """A name for the inside of backticks.
-
-    Example:
-        >>> code("a`b")
-        "a'b"
-    """
-    return escape.terminal(" ".join(str(text).split())).replace("`", "'").replace("|", "¦")
-
-
-def identifier(text: object) -> str:
-    """A licence or another identifier as it is; anything else as `plain` text.
-
-    Example:
-        >>> identifier("cc-by-4.0"), identifier("a<b")
-        ('cc-by-4.0', 'a&lt;b')
-    """
-    return str(text) if _IDENTIFIER.fullmatch(str(text)) else plain(text)
-
-
-def bibtex(text: object) -> str:
-    """Text for a field of a citation.
-
-    Example:
-        >>> bibtex("{Cats} & dogs")
-        'Cats dogs'
-    """
-    return " ".join(re.sub(r"[^\w\s.,:/-]", " ", escape.terminal(str(text))).split())
-
-
-def share(value: float | None) -> str:
-    """A share with three decimals, as in the tables.
-
-    Example:
-        >>> share(0.93749), share(None)
-        ('0.937', '')
-    """
-    return "" if value is None else f"{value:.3f}"
-
-
-def count(value: float) -> str:
-    """A large number in few digits.
-
-    Example:
-        >>> count(2716931), count(85800194), count(16931), count(999)
-        ('2.7 M', '86 M', '17 k', '999')
-    """
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size * 0.9995:
-            return f"{value / size:.1f} {unit}" if value < 9.95 * size else f"{value / size:.0f} {unit}"
-    return f"{value:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that people would use.
-
-    Example:
-        >>> duration(12.3), duration(743), duration(9000)
-        ('12 s', '12 min', '2.5 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def _settings(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows of the table of settings, as Markdown."""
     rows = (
@@ -539,6 +306,13 @@ def _front_matter(
     )
 
 
+def has_open_set(model_dir: Path) -> bool:
+    """Whether a model has the statistics by which it answers `unknown`."""
+    if not (model_dir / open_set.FILE).is_file():
+        return False
+    return bool(json.loads((model_dir / CONFIG_FILE).read_text(encoding="utf-8")).get(open_set.KEY))
+
+
 def _headline(scores: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The row that the first line of the page is about: the model on the test split."""
     row = scores[0] if scores else None
@@ -618,7 +392,7 @@ def _not_beaten(found: Mapping[str, Any], scores: list[dict[str, Any]]) -> list[
 
 def _model_type(model_dir: Path) -> str:
     try:
-        return str(json.loads((model_dir / "config.json").read_text(encoding="utf-8")).get("model_type", ""))
+        return str(json.loads((model_dir / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type", ""))
     except (OSError, ValueError):
         return ""
 

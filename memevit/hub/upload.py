@@ -6,10 +6,11 @@ from pathlib import Path
 
 from memevit import files
 from memevit.errors import UserError
-from memevit.hub import checks, dataset_page, model_page, publish, space_page
+from memevit.hub import checks, dataset_page, model_repo, publish, space_page
 from memevit.hub.description import Description
 from memevit.hub.html_page import Page
-from memevit.hub.model_page import Example, Links, OnnxFiles
+from memevit.hub.model_page import Example, Links
+from memevit.hub.model_repo import OnnxFiles
 from memevit.results import CARD_FILE
 
 
@@ -95,7 +96,7 @@ def model_files(
         UserError: something must not be published.
     """
     folder = uploads.new("model")
-    model_page.assemble(
+    model_repo.assemble(
         model_dir,
         folder,
         description=description,
@@ -106,8 +107,8 @@ def model_files(
         onnx=onnx,
     )
     seal(folder / CARD_FILE)
-    folder = uploads.place(folder, model_page.is_ours)
-    checks.check(folder, reference, images=model_page.known_images(figures, examples))
+    folder = uploads.place(folder, model_repo.is_ours)
+    checks.check(folder, reference, images=model_repo.known_images(figures, examples))
     return publish.files_in(folder)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from memevit.errors import UserError
-from memevit.hub import checks, description, model_page
+from memevit.hub import checks, description, model_page, model_repo
 from memevit.model.classifier import Classifier
 
 
@@ -20,7 +20,7 @@ def reference(model_dir, tmp_path_factory):
 
 def assemble(source, target):
     words = description.Description("Games", "Tells games apart.", [], ["coral", "moss", "slate"], None)
-    model_page.assemble(source, target, description=words, links=model_page.Links(repo_id="me/games"))
+    model_repo.assemble(source, target, description=words, links=model_page.Links(repo_id="me/games"))
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_only_the_page_is_assembled_and_no_folder_of_this_machine_is_named(model
     (tmp_path / "page").mkdir()
     caplog.set_level("INFO")
     assemble(source, tmp_path / "page")
-    assert all(model_page.is_ours(path.name) for path in (tmp_path / "page").iterdir())
+    assert all(model_repo.is_ours(path.name) for path in (tmp_path / "page").iterdir())
     arguments = json.loads((tmp_path / "page" / "run.json").read_text())["arguments"]
     assert arguments == {"dataset": "memes", "list": ["x", "b", "/"]}
     assert "checkpoint-9, notes.txt, training_args.bin" in caplog.text

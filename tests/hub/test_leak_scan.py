@@ -13,7 +13,7 @@ from PIL import Image
 from memevit import files
 from memevit.errors import UserError
 from memevit.hub import checks, leak_scan
-from memevit.hub.model_page import is_ours
+from memevit.hub.model_repo import is_ours
 
 
 def image(image_format):

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from transformers import AutoImageProcessor
 
 from memevit import files
-from memevit.hub import model_page, space_page, web_runtime
+from memevit.hub import model_page, model_repo, space_page, web_runtime
 from memevit.model import onnx_export
 from memevit.model.classifier import Classifier
 from memevit.pixels import load_image
@@ -155,9 +155,9 @@ def test_a_model_for_javascript_and_a_static_space_go_along_when_asked(
     assert outcome.result == 0, outcome.said
 
     found, space = pushed(server).files(), server.repos["space", f"{REPO_ID}-demo"]
-    assert {name for name in found if name.startswith("onnx/")} == {model_page.ONNX_FULL, model_page.ONNX_HALF,
-                                                                   model_page.ONNX_RESIZE}  # fmt: skip
-    (tmp_path / "fetched.onnx").write_bytes(found[model_page.ONNX_FULL])
+    assert {name for name in found if name.startswith("onnx/")} == {model_repo.ONNX_FULL, model_repo.ONNX_HALF,
+                                                                   model_repo.ONNX_RESIZE}  # fmt: skip
+    (tmp_path / "fetched.onnx").write_bytes(found[model_repo.ONNX_FULL])
     images = [load_image(path) for path in (prepared / "test" / "moss").iterdir()]
     values = AutoImageProcessor.from_pretrained(trained)(images=images, return_tensors="np")["pixel_values"]
     outputs = onnx_export.run(tmp_path / "fetched.onnx", values)
@@ -167,7 +167,7 @@ def test_a_model_for_javascript_and_a_static_space_go_along_when_asked(
     section = json.loads(found["results.json"])["onnx"]
     assert (section["n"], section["images"]) == (18, "test images")
     assert [(file["name"], file["n_same"]) for file in section["files"]] == [
-        (model_page.ONNX_FULL, 18), (model_page.ONNX_HALF, 18),
+        (model_repo.ONNX_FULL, 18), (model_repo.ONNX_HALF, 18),
     ]  # fmt: skip
     card = found["README.md"].decode()
     assert "- transformers.js\n" in card
@@ -176,9 +176,9 @@ def test_a_model_for_javascript_and_a_static_space_go_along_when_asked(
 
     assert space.sdk == "static"
     assert set(space.files()) == {".gitattributes", "README.md", "index.html", "model.onnx", *web_runtime.SHA256}
-    assert space.files()["model.onnx"] == found[model_page.ONNX_FULL]
+    assert space.files()["model.onnx"] == found[model_repo.ONNX_FULL]
 
-    ours = [model_page.is_ours(name) for name in found] + [space_page.is_ours(name) for name in space.files()]
+    ours = [model_repo.is_ours(name) for name in found] + [space_page.is_ours(name) for name in space.files()]
     assert ours.count(False) == 2  # .gitattributes; the others go when they are no longer asked for.
 
 
