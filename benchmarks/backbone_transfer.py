@@ -35,7 +35,7 @@ from benchmarks.pretrain_backbone import half_precision, keep_freed_memory
 from memevit import cli, pixels, results
 from memevit.data import splits
 from memevit.errors import UserError
-from memevit.evaluation import baselines
+from memevit.evaluation import baselines, file_cues
 
 logger = logging.getLogger(__name__)
 
@@ -224,10 +224,10 @@ def score(method: str, image_set: ImageSet, args: TransferArguments, *, seed: in
     if method == "linear_probe":
         return probe(frozen_features(args.backbone, image_set.images), image_set.labels, indices)
     if method == "colour_histogram":
-        predicted = baselines.predict_by_colour(
+        predicted = file_cues.predict_by_values(
             image_set.histograms[indices["train"]],
             image_set.labels[indices["train"]],
-            [image_set.histograms[indices["test"]]],
+            image_set.histograms[indices["test"]],
             seed=seed,
         )
     elif method == "file_properties":

@@ -244,7 +244,7 @@ def linear(train, test):
 
 def colour(train, test):
     """A linear classifier that sees which colours there are, but not where."""
-    return baselines.predict_by_colour(colours[train], labels[train], [colours[test]])
+    return file_cues.predict_by_values(colours[train], labels[train], colours[test])
 
 
 N_SPLITS = 20

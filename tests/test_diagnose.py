@@ -218,6 +218,11 @@ def test_retraining_on_shuffled_labels_falls_to_chance_and_fewer_images_are_trie
     options = ("--only", "evidence", "--learning_curve", "--retrain", "--backbone", tiny_backbone, "--num_proc", 1)
     assert run_diagnose("--model", tmp_path / "model", "--dataset", prepared, *options) == 0
     found = json.loads((tmp_path / "model" / "results.json").read_text())
+    told, seen = (
+        {row["subject"]: row["value"] for row in rows if (row["name"], row["split"]) == ("accuracy", "test")}
+        for rows in (found["measurements"], found["evidence"]["measurements"])
+    )
+    assert {name: seen[name] for name in told} == told  # Baselines are the same as after training.
     control, curve = found["evidence"]["shuffled_labels_retrained"], found["learning_curve"]["retrained"]
     assert (control["n"], control["n_shuffles"], control["is_chance"]) == (18, 2, True)
     half, whole = curve["measurements"]

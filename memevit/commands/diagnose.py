@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from memevit import cores, files, manifest, pixels, results
 from memevit.arguments import DiagnoseArguments, from_keywords
-from memevit.commands import retrain
+from memevit.commands import retrain, start_backbone
 from memevit.data import dataset as prepared
 from memevit.data import leaks
 from memevit.errors import UserError
@@ -161,7 +161,7 @@ def _measure(examined: _Examined, content: report.Content) -> dict[str, Any]:
     """Fill in `content` and return its sections for results.json."""
     args, judged = examined.args, examined.judged
     wanted = set(args.sections)
-    before = _backbone_features(examined) if wanted & {"evidence", "mistakes"} or args.learning_curve else None
+    before = _features_before(examined) if wanted & {"evidence", "mistakes"} or args.learning_curve else None
     found = _leaks(examined) if wanted & {"evidence", "mistakes"} else []
     sections: dict[str, Any] = {}
     if "evidence" in wanted:
@@ -273,7 +273,11 @@ def _observe(
     )
 
 
-def _backbone_features(examined: _Examined) -> dict[str, np.ndarray] | None:
+def _backbone(args: DiagnoseArguments) -> Path | None:
+    return args.backbone or start_backbone.recorded(args.model)
+
+
+def _features_before(examined: _Examined) -> dict[str, np.ndarray] | None:
     """Features [n, D] by split, of the backbone before fine-tuning; None if it is not on this machine."""
     args = examined.args
     place = _backbone(args)
@@ -291,23 +295,6 @@ def _backbone_features(examined: _Examined) -> dict[str, np.ndarray] | None:
     }
 
 
-def _backbone(args: DiagnoseArguments) -> Path | None:
-    return args.backbone or _recorded_backbone(args.model)
-
-
-def _recorded_backbone(model_dir: Path) -> Path | None:
-    """Where the backbone that run.json names lies, as a local folder or among those that ship with the project."""
-    try:
-        arguments = results.read_run(model_dir)["arguments"]
-    except (UserError, KeyError):
-        return None
-    given = arguments.get("model_name_or_path")
-    if not given or arguments.get("from_scratch"):
-        return None
-    places = (Path(given), Path(__file__).parents[2] / "backbones" / Path(given).name)
-    return next((place for place in places if (place / "config.json").is_file()), None)
-
-
 def _leaks(examined: _Examined) -> list[leaks.Leak]:
     by_split = {name: [row.file for row in part.rows] for name, part in examined.parts.items()}
     return leaks.find(examined.args.dataset, by_split, n_processes=examined.args.num_proc or cores.n_cores())
@@ -315,7 +302,11 @@ def _leaks(examined: _Examined) -> list[leaks.Leak]:
 
 def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: list[leaks.Leak]) -> dict[str, Any]:
     args, train, judged = examined.args, examined.train, examined.judged
-    probe = None if before is None else (before["train"], before[judged.split])
+    probe = None
+    if before is not None:
+        probe = start_backbone.probe_predictions(
+            args.model, before, examined.parts, judged.split, n_classes=examined.n_classes, seed=args.seed
+        )
     compared, predicted = evidence.baseline_predictions(train, judged, probe=probe, seed=args.seed)
     leaked: dict[str, set[str]] = {part.split: set() for part in examined.held_out}
     in_training = set()
@@ -343,7 +334,11 @@ def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
         control=args.control == "shuffled_labels",
         seed=args.seed,
     )
-    missing = [] if probe else ["linear probe (the backbone before fine-tuning is not here; name it with --backbone)"]
+    missing = (
+        []
+        if probe is not None
+        else ["linear probe (the backbone before fine-tuning is not here; name it with --backbone)"]
+    )
     if "seeds" not in earlier and "folds" not in earlier:
         missing.append("spread over seeds or folds (finetune_vit.py --seeds 0 1 2)")
     return section | {"not_measured": evidence.missing_note(missing)}

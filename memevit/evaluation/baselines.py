@@ -1,13 +1,10 @@
 """Simple classifiers that see no shapes: a model must beat them before it can be said to have looked at the image."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from memevit import pixels
@@ -15,9 +12,8 @@ from memevit import pixels
 N_BINS = 8  # Per colour channel.
 _THUMBNAIL_PX = 128
 _PATIENCE_S = 2.0  # Before progress is shown.
-_MAX_ITERATIONS = 2000
 _AT_ONCE = 1000  # Images whose histograms are held.
-MAX_TRAIN = 20_000  # Images: the regression has few weights, and more would only take longer.
+MAX_TRAIN = 5000  # Images that baselines learn from.
 
 
 def colour_histogram(path: Path) -> np.ndarray:
@@ -78,22 +74,6 @@ def some_of(labels: np.ndarray, n: int, *, seed: int) -> np.ndarray:
     return np.sort(
         np.concatenate([random.choice(own, max(1, len(own) * n // len(labels)), replace=False) for own in of_class])
     )
-
-
-def predict_by_colour(
-    train: np.ndarray, train_labels: np.ndarray, evaluated: Iterable[np.ndarray], *, seed: int = 0
-) -> np.ndarray:
-    """[n] class ids that a logistic regression on colour histograms predicts for `evaluated`.
-
-    Args:
-        train: [n_train, D] histograms.
-        train_labels: [n_train] class ids.
-        evaluated: batches of histograms, [n, D] all together.
-        seed: of the regression's solver.
-    """
-    regression = LogisticRegression(max_iter=_MAX_ITERATIONS, class_weight="balanced", random_state=seed)
-    fitted = make_pipeline(StandardScaler(with_std=False), regression).fit(train * 10.0, train_labels)
-    return np.concatenate([fitted.predict(batch * 10.0) for batch in evaluated])
 
 
 def predict_majority(train_labels: np.ndarray, n: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from memevit.results import MODEL, PROBE
 
 MAJORITY, COLOUR, THUMBNAIL = "majority class", "colour histogram", "16-pixel thumbnail"
 PROPERTIES = "file properties alone"
-MAX_TRAIN, MAX_TEST = 5000, 5000  # Images from which baselines learn, and on which they are compared.
+MAX_TEST = 5000  # Images on which baselines are compared.
 N_PERMUTATIONS = 1000
 N_SHUFFLES = 10
 # Shares of the images that may be in another split too, or share a template with one there: so few decide nothing.
@@ -32,17 +32,17 @@ HEADLINES = {
 
 
 def baseline_predictions(
-    train: Observed, test: Observed, *, probe: tuple[np.ndarray, np.ndarray] | None = None, seed: int = 0
+    train: Observed, test: Observed, *, probe: np.ndarray | None = None, seed: int = 0
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Positions [m] of the compared test images, and the class ids [m] that each baseline predicts for them.
 
     Args:
-        train: what the baselines learn from; at most about `MAX_TRAIN` images, of every class in proportion.
+        train: what the baselines learn from; at most about `baselines.MAX_TRAIN` images, of every class in proportion.
         test: at most about `MAX_TEST` images are compared.
-        probe: features [n_train, D] and [n_test, D] of the backbone before it was fine-tuned, for a linear probe.
+        probe: [n_test] class ids that a linear probe of the backbone before fine-tuning predicts.
         seed: of the choices and solvers.
     """
-    seen = baselines.some_of(train.labels, MAX_TRAIN, seed=seed)
+    seen = baselines.some_of(train.labels, baselines.MAX_TRAIN, seed=seed)
     compared = baselines.some_of(test.labels, MAX_TEST, seed=seed)
     labels = train.labels[seen]
     every = [train.paths[position] for position in seen] + [test.paths[position] for position in compared]
@@ -62,7 +62,7 @@ def baseline_predictions(
         PROPERTIES: file_cues.predict_by_properties(properties[:n], labels, properties[n:], seed=seed),
     }
     if probe is not None:
-        found[PROBE] = file_cues.predict_by_values(probe[0][seen], labels, probe[1][compared], seed=seed)
+        found[PROBE] = probe[compared]
     return compared, found
 
 
@@ -157,7 +157,7 @@ def chance_tests(
 
 def refitted_accuracies(train: Observed, test: Observed, *, n_permutations: int, seed: int) -> tuple[float, np.ndarray]:
     """Held-out accuracy of a classifier fitted to the training labels, and [n_permutations] to permuted ones."""
-    seen = baselines.some_of(train.labels, MAX_TRAIN, seed=seed)
+    seen = baselines.some_of(train.labels, baselines.MAX_TRAIN, seed=seed)
     compared = baselines.some_of(test.labels, MAX_TEST, seed=seed)
     components = file_cues.Whitened.fit(train.features[seen], seed=seed)
     values, evaluated = components(train.features[seen]), components(test.features[compared])
@@ -185,7 +185,7 @@ def shuffled_label_control(
         n_shuffles: repetitions.
         seed: of the shuffles.
     """
-    seen = baselines.some_of(train.labels, MAX_TRAIN, seed=seed)
+    seen = baselines.some_of(train.labels, baselines.MAX_TRAIN, seed=seed)
     compared = baselines.some_of(test.labels, MAX_TEST, seed=seed)
     random = np.random.default_rng(seed)
     true = test.labels[compared]

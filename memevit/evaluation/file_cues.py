@@ -1,6 +1,6 @@
 """Baselines that cannot see what an image shows: a 16-pixel thumbnail, and the properties of the file alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from memevit.manifest import Row
 THUMBNAIL_PX = 16
 _MAX_ITERATIONS = 500
 _PENALTY = 100.0  # Pull to zero, per standardised value.
-_MAX_IMAGES, _MAX_CLASSES = 5000, 50  # For a logistic regression.
+_MAX_IMAGES, MAX_CLASSES = 5000, 50  # For a logistic regression.
 _N_COMPONENTS = 64
 _N_TREES = 200
 _MIN_LEAF = 2
@@ -28,27 +28,31 @@ def thumbnail_values(image: Image.Image) -> np.ndarray:
     return np.asarray(small, dtype=np.float32).ravel() / 255
 
 
-def predict_by_values(
-    train: np.ndarray, train_labels: np.ndarray, evaluated: np.ndarray, *, seed: int = 0
-) -> np.ndarray:
-    """[n] class ids that a linear classifier of the values predicts for `evaluated`.
+def fit_values(train: np.ndarray, train_labels: np.ndarray, *, seed: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+    """A linear classifier of values: a function from [n, D] to [n] class ids.
 
     A logistic regression; for more than 50 classes or 5,000 images, where it takes too long, the nearest class mean in
     whitened principal components, which is linear discriminant analysis with one covariance.
 
     Args:
-        train: [n_train, D] values of training images, such as thumbnails or features.
+        train: [n_train, D] values of training images, such as colour histograms, thumbnails or features.
         train_labels: [n_train] class ids.
-        evaluated: [n, D].
         seed: of the solver and the components.
     """
-    if len(train) > _MAX_IMAGES or len(np.unique(train_labels)) > _MAX_CLASSES:
+    if len(train) > _MAX_IMAGES or len(np.unique(train_labels)) > MAX_CLASSES:
         components = Whitened.fit(train, seed=seed)
-        return nearest_mean(components(train), train_labels, components(evaluated))
+        return lambda evaluated: nearest_mean(components(train), train_labels, components(evaluated))
     regression = LogisticRegression(
         C=1.0 / _PENALTY, max_iter=_MAX_ITERATIONS, class_weight="balanced", random_state=seed
     )
-    return make_pipeline(StandardScaler(), regression).fit(train, train_labels).predict(evaluated)
+    return make_pipeline(StandardScaler(), regression).fit(train, train_labels).predict
+
+
+def predict_by_values(
+    train: np.ndarray, train_labels: np.ndarray, evaluated: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """[n] class ids that `fit_values` predicts for `evaluated` [n, D]."""
+    return fit_values(train, train_labels, seed=seed)(evaluated)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memevit.evaluation import baselines, calibration, metrics, significance, spread
+from memevit.evaluation import baselines, calibration, file_cues, metrics, significance, spread
 from memevit.evaluation.predictions import Predictions, concatenate, softmax, write
 from memevit.results import MODEL, PROBE, SAVED_PROBE, Measurement
 
@@ -258,10 +258,11 @@ def baseline_predictions(
     taken = baselines.some_of(train_labels, baselines.MAX_TRAIN, seed=seed)
     paths = [Path(image["path"]) for image in train["image"][:]]
     seen = np.concatenate(list(baselines.colour_batches([paths[position] for position in taken], histograms)))
+    predict = file_cues.fit_values(seen, train_labels[taken], seed=seed)
     evaluated = baselines.colour_batches([Path(image["path"]) for image in test["image"][:]], histograms)
     return {
         MAJORITY: baselines.predict_majority(train_labels, len(test)),
-        COLOUR: baselines.predict_by_colour(seen, train_labels[taken], evaluated, seed=seed),
+        COLOUR: np.concatenate([predict(batch) for batch in evaluated]),
     }
 
 

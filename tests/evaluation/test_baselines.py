@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memevit.evaluation import baselines
+from memevit.evaluation import baselines, file_cues
 from tests.conftest import draw_image
 
 
@@ -27,7 +27,8 @@ def test_colours_are_predicted_the_same_a_few_at_a_time(tmp_path, monkeypatch):
     batches = list(baselines.colour_batches(paths))
     assert [len(batch) for batch in batches] == [3, 3, 3, 1]
     assert np.array_equal(np.concatenate(batches), histograms)
-    assert baselines.predict_by_colour(histograms, labels, batches).tolist() == labels.tolist()
+    predict = file_cues.fit_values(histograms, labels)
+    assert np.concatenate([predict(batch) for batch in batches]).tolist() == labels.tolist()
 
 
 def test_of_many_images_some_are_taken_of_every_class_in_proportion():
