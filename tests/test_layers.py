@@ -41,8 +41,8 @@ BOTTOM = sorted(path for path in (ROOT / "memevit").glob("*.py"))
 def test_every_room_has_files():
     assert [path.name for path in BOTTOM] == [
         "__init__.py", "arguments.py", "checkpoint.py", "cli.py", "cores.py", "decoding.py", "errors.py",
-        "escape.py", "files.py", "frames.py", "http.py", "labels.py", "manifest.py", "pixels.py", "ranges.py",
-        "results.py", "rows.py",
+        "escape.py", "files.py", "frames.py", "http.py", "labels.py", "manifest.py", "pixels.py", "quiet.py",
+        "ranges.py", "results.py", "rows.py",
     ]  # fmt: skip
     for room in ROOMS:
         assert len(files_of(room)) >= 4, room

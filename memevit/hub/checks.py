@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from huggingface_hub import ModelCard
 
-from memevit import files, results
+from memevit import files, quiet, results
 from memevit.errors import UserError
 from memevit.hub import leak_scan, model_page, model_repo, retry
 from memevit.hub.remote import Hub, Published, Repository
@@ -152,7 +152,8 @@ def probabilities(model: str, paths: Sequence[Path], class_names: Sequence[str],
     from transformers import pipeline
 
     try:
-        classifier = pipeline("image-classification", model=model, device="cpu", **options)
+        with quiet.loading():
+            classifier = pipeline("image-classification", model=model, device="cpu", **options)
         answers = classifier([str(path) for path in paths], top_k=len(class_names))
     except Exception as error:  # Transformers raises anything, from OSError to KeyError.
         raise UserError(
@@ -207,10 +208,11 @@ def open_set_difference(model: str, statistics: Path, reference: Reference, **op
     from transformers import pipeline
 
     try:
-        classifier = pipeline(
-            open_set.PIPELINE_TASK, model=model, device="cpu", trust_remote_code=True, statistics=str(statistics),
-            **options,
-        )  # fmt: skip
+        with quiet.loading():
+            classifier = pipeline(
+                open_set.PIPELINE_TASK, model=model, device="cpu", trust_remote_code=True, statistics=str(statistics),
+                **options,
+            )  # fmt: skip
         answers = classifier([str(path) for path in reference.paths])
     except Exception as error:  # Transformers raises anything, from OSError to KeyError.
         raise UserError(f"pipeline({open_set.PIPELINE_TASK!r}) can't use {Path(model).name}: {error}") from error

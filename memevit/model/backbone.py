@@ -1,10 +1,8 @@
 """Load a backbone with a new classification head, and the image processor that goes with it."""
 
-import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,8 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import logging as transformers_logging
 
-from memevit import checkpoint
+from memevit import checkpoint, quiet
 from memevit.errors import UserError
 from memevit.labels import label_maps
 from memevit.model import layers, lora, resolution, sharding
@@ -131,7 +128,7 @@ def load_trained(
         checkpoint.check(path)
     options = {"local_files_only": is_folder, "trust_remote_code": trust_remote_code}
     try:
-        with quiet():
+        with quiet.loading():
             model, found = AutoModelForImageClassification.from_pretrained(
                 name_or_path, output_loading_info=True, **options
             )
@@ -156,7 +153,7 @@ def _set_classes(config: PreTrainedConfig, class_names: list[str]) -> None:
 def _pretrained(
     name_or_path: str, config: PreTrainedConfig, old_names: list[str], options: dict[str, Any]
 ) -> PreTrainedModel:
-    with quiet():
+    with quiet.loading():
         model, found = AutoModelForImageClassification.from_pretrained(
             name_or_path,
             config=config,
@@ -182,17 +179,6 @@ def _pretrained(
             name_or_path, len(old_names), _listed(old_names), len(new_names), _listed(new_names),
         )  # fmt: skip
     return model
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hide Transformers' table of weights: what matters in it is logged here in a line."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
 
 
 def _refuse_or_warn(name_or_path: str, model: PreTrainedModel, absent: set[str]) -> None:
@@ -279,7 +265,8 @@ def save_checkpoint(
         model_dir: the folder; made if it is missing.
         options: of `save_pretrained`.
     """
-    model.save_pretrained(model_dir, **options)
+    with quiet.loading():
+        model.save_pretrained(model_dir, **options)
     image_processor.save_pretrained(model_dir)
     for path in model_dir.glob("*.safetensors"):  # safetensors lets only the owner read them.
         shutil.copymode(model_dir / "config.json", path)

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from memevit import decoding
+from memevit import decoding, quiet
 from memevit.errors import UserError
-from memevit.model import backbone, explain, layers
+from memevit.model import explain, layers
 from memevit.model.classifier import best_device
 from memevit.model.forward import FINAL, ForwardPass
 from memevit.model.processor import Processor
@@ -45,7 +45,7 @@ class Inspection:
         if not (model_dir / "config.json").is_file():
             raise UserError(f"{model_dir} holds no model (no config.json). finetune_vit.py --output_dir writes one.")
         try:
-            with backbone.quiet():
+            with quiet.loading():
                 model, found = AutoModelForImageClassification.from_pretrained(
                     model_dir, local_files_only=True, output_loading_info=True
                 )
@@ -62,7 +62,7 @@ class Inspection:
     def of_backbone(cls, model_dir: Path) -> "Inspection | None":
         """The backbone in a local folder, whose features are those before fine-tuning; None if it cannot be loaded."""
         try:
-            with backbone.quiet():
+            with quiet.loading():
                 model = AutoModelForImageClassification.from_pretrained(model_dir, local_files_only=True)
             return cls(model.to(best_device()), AutoImageProcessor.from_pretrained(model_dir, local_files_only=True))
         except Exception:  # It is optional, and what a foreign folder raises is not known.
