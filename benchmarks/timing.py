@@ -149,7 +149,7 @@ def publish(name: str, args: Any, found: dict[str, Any], table: list[list[str]])
         found: the numbers.
         table: header and rows.
     """
-    settings = {key: value for key, value in vars(args).items() if key not in ("work_dir", "output")}
+    settings = {key: value for key, value in vars(args).items() if key != "output" and not isinstance(value, Path)}
     content = {"benchmark": name, "settings": settings, **found, **environment()}
     path = args.output or RESULTS / f"{name}_{classifier.best_device().type}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
