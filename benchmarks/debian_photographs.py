@@ -56,14 +56,15 @@ def main(args: PhotographArguments) -> None:
     if args.output.exists():
         raise UserError(f"{args.output} exists already: name a new folder.")
     with tempfile.TemporaryDirectory() as folder:
-        found = [*_stamps(_unpacked(STAMPS, Path(folder))), *_resources(_unpacked(GCOMPRIS, Path(folder)))]
+        stamps, gcompris = (unpacked(package, Path(folder))[0] for package in (STAMPS, GCOMPRIS))
+        found = [*_stamps(stamps), *_resources(gcompris)]
     n_of = write(found, args.output)
     logger.info("%d photographs written to %s: %s", sum(n_of.values()), args.output,
                 ", ".join(f"{name} {n}" for name, n in n_of.items()))  # fmt: skip
 
 
-def _unpacked(package: str, folder: Path) -> Path:
-    """The files of a package, fetched from the archive that apt is set up for."""
+def unpacked(package: str, folder: Path) -> tuple[Path, str]:
+    """The files of a package, fetched from the archive that apt is set up for, and its version."""
     own = folder / package
     own.mkdir()
     for command in (["apt-get", "download", package], ["sh", "-c", f"dpkg -x {package}_*.deb files"]):
@@ -72,7 +73,8 @@ def _unpacked(package: str, folder: Path) -> Path:
         done = subprocess.run(command, cwd=own, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UserError(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1]}")
-    return own / "files"
+    version = next(own.glob("*.deb")).name.split("_")[1]
+    return own / "files", version.replace("%3a", ":")
 
 
 def _stamps(files: Path) -> Iterator[tuple[str, bytes]]:

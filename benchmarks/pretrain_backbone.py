@@ -20,7 +20,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,16 +66,15 @@ class PretrainingArguments:
     seed: int = field(default=0, metadata={"help": "Of formulas, images and first weights."})
 
 
-@dataclass(frozen=True)
-class Settings:
-    """An entry of pretrain_backbone.json.
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How a network is trained.
 
     The learning rate rises over `warmup_steps`, stays, and falls to 0 over the last `cooldown_fraction` of the steps.
     `kept_patches` is the share of patches that the network sees before the cooldown.
     """
 
     architecture: dict[str, int]
-    banks: dict[str, int]
     batch_size: int
     steps: int
     warmup_steps: int
@@ -99,6 +98,19 @@ class Settings:
         """The share of patches that is seen at `step`."""
         return self.kept_patches_in_cooldown if self.is_cooldown(step) else self.kept_patches
 
+    def kept_positions(self, step: int, generator: torch.Generator) -> Tensor:
+        """[batch_size, kept] the positions of the patches that are seen at `step`, by chance for each image."""
+        n_patches = (self.architecture["image_size"] // self.architecture["patch_size"]) ** 2
+        order = torch.rand(self.batch_size, n_patches, generator=generator, device=generator.device).argsort(1)
+        return order[:, : round(n_patches * self.kept(step))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Schedule):
+    """An entry of pretrain_backbone.json."""
+
+    banks: dict[str, int]
+
 
 def read_settings(name: str, *, steps: int = 0, learning_rate: float = 0.0) -> Settings:
     """The settings called `name`.
@@ -119,8 +131,7 @@ class FormulaReader(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         config = ViTConfig(**settings.architecture, initializer_range=INITIAL_STD)
-        if not torch.cuda.is_available():
-            config._attn_implementation = "eager"  # On a CPU, for so few patches, twice as quick a step as sdpa.
+        config._attn_implementation = quicker_attention()
         self.vit = ViTModel(config, add_pooling_layer=False)
         self.vit.config.initializer_range = ViTConfig().initializer_range  # What a new head is drawn with.
         self.vit.embeddings.position_embeddings.data.copy_(sine_positions(config))
@@ -133,14 +144,24 @@ class FormulaReader(nn.Module):
 
     def forward(self, images: Tensor, positions: Tensor) -> dict[str, Tensor]:
         """Output of each head, from the patches at `positions` [B, kept] of `images` [B, 3, S, S] in [0, 1]."""
-        hidden = self.vit.embeddings((images - MEAN) / STD)
-        index = torch.cat([torch.zeros_like(positions[:, :1]), positions + 1], dim=1)  # CLS comes first.
-        hidden = hidden.gather(1, index.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-        for layer in self.vit.layers:
-            hidden = layer(hidden, None)
-        hidden = self.vit.layernorm(hidden)
+        hidden = tokens(self.vit, images, positions)
         outputs = {name: head(hidden[:, 0]) for name, head in self.heads.items()}
         return outputs | {"local": self.local(hidden[:, 1:])}
+
+
+def quicker_attention() -> str:
+    """The implementation of attention whose training step is quicker for few patches: on a CPU twice as quick."""
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def tokens(vit: ViTModel, images: Tensor, positions: Tensor) -> Tensor:
+    """[B, 1 + kept, D] CLS and the patches at `positions` [B, kept] of `images` [B, 3, S, S] in [0, 1]."""
+    hidden = vit.embeddings((images - MEAN) / STD)
+    index = torch.cat([torch.zeros_like(positions[:, :1]), positions + 1], dim=1)  # CLS comes first.
+    hidden = hidden.gather(1, index.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+    for layer in vit.layers:
+        hidden = layer(hidden, None)
+    return vit.layernorm(hidden)
 
 
 def sine_positions(config: ViTConfig) -> Tensor:
@@ -188,16 +209,10 @@ class Batches(IterableDataset):
         for step in range(self._first + own, self._settings.steps, n_workers):
             generator = torch.Generator(self._device).manual_seed((self._seed + 1) * 1_000_003 + step)
             images, labels = renderer.render(self._settings.batch_size, generator)
-            positions = self._kept_positions(step, generator)
+            positions = self._settings.kept_positions(step, generator)
             found = describe(images, patch_size=self._settings.architecture["patch_size"])
             local = found.local.gather(1, positions.unsqueeze(-1).expand(-1, -1, found.local.shape[-1]))
             yield images, positions, labels | {"local": local, "overall": found.overall, "colours": found.colours}
-
-    def _kept_positions(self, step: int, generator: torch.Generator) -> Tensor:
-        architecture = self._settings.architecture
-        n_patches = (architecture["image_size"] // architecture["patch_size"]) ** 2
-        order = torch.rand(self._settings.batch_size, n_patches, generator=generator, device=self._device).argsort(1)
-        return order[:, : round(n_patches * self._settings.kept(step))]
 
 
 @dataclass
@@ -217,19 +232,37 @@ def main(args: PretrainingArguments) -> None:
     settings = read_settings(args.config, steps=args.steps, learning_rate=args.learning_rate)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(args.seed)
-    model = FormulaReader(settings).to(device)
+
+    def batches(first: int) -> Batches:
+        return Batches(settings, seed=args.seed, first=first, device="cpu" if args.workers else device)
+
+    run(FormulaReader(settings).to(device), settings, batches, loss_of, args)
+
+
+Loss = Callable[[dict[str, Tensor], dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
+
+
+def run(
+    model: nn.Module,
+    settings: Schedule,
+    batches: Callable[[int], IterableDataset],
+    loss_of: Loss,
+    args: PretrainingArguments,
+) -> None:
+    """Train `model`, whose `vit` becomes the backbone, from where the checkpoint in `args.work_dir` is.
+
+    Args:
+        model: gives outputs by name for images and the positions of the patches that it sees.
+        settings: what is saved with it.
+        batches: images, positions and targets by name, from a step on.
+        loss_of: of outputs and targets; the sum, and each by itself.
+        args: also `config`, `seed`, `minutes` and `workers`.
+    """
     optimizer = make_optimizer(model, settings)
     state = load_checkpoint(args.work_dir, model, optimizer)
-    logger.info(
-        "%s on %s: steps %d to %d, %d images each",
-        args.config,
-        device,
-        state.step,
-        settings.steps,
-        settings.batch_size,
-    )
+    logger.info("%s: steps %d to %d, %d images each", args.config, state.step, settings.steps, settings.batch_size)
     with stop_signals() as received:
-        train(model, optimizer, settings, state, args, device=device, received=received)
+        train(model, optimizer, settings, state, args, batches=batches(state.step), loss_of=loss_of, received=received)
     if state.step >= settings.steps:
         logger.info("Done; the backbone is in %s", args.work_dir / "backbone")
     else:
@@ -245,7 +278,7 @@ def keep_freed_memory() -> None:
             library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, settings: Schedule) -> torch.optim.AdamW:
     """AdamW, with weight decay for matrices only."""
     decayed = [parameter for parameter in model.parameters() if parameter.ndim in (2, 4)]
     plain = [parameter for parameter in model.parameters() if parameter.ndim not in (2, 4)]
@@ -268,24 +301,27 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def train(
-    model: FormulaReader,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    settings: Settings,
+    settings: Schedule,
     state: State,
     args: PretrainingArguments,
     *,
-    device: str,
+    batches: IterableDataset,
+    loss_of: Loss,
     received: list[int],
 ) -> None:
     """Change `model`, `optimizer` and `state` in place, with a checkpoint now and then, until done or told to stop."""
-    batches = Batches(settings, seed=args.seed, first=state.step, device="cpu" if args.workers else device)
+    device = next(model.parameters()).device
     loader = DataLoader(batches, batch_size=None, num_workers=args.workers, worker_init_fn=_begin_worker)
-    network = torch.compile(model) if device == "cuda" else model
+    network = torch.compile(model) if device.type == "cuda" else model
     start, before, saved_at = time.perf_counter(), state.seconds, state.step
     progress = tqdm(loader, total=settings.steps, initial=state.step, mininterval=10, unit="step")
     for images, positions, targets in progress:
         targets = {name: target.to(device) for name, target in targets.items()}
-        losses = _step(network, optimizer, images.to(device), positions.to(device), targets, settings, state.step)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate(state.step)
+        losses = _step(network, optimizer, images.to(device), positions.to(device), targets, loss_of)
         state.step += 1
         state.seconds = before + time.perf_counter() - start
         if state.step % LOG_EVERY_STEPS == 0:
@@ -313,11 +349,8 @@ def _step(
     images: Tensor,
     positions: Tensor,
     targets: dict[str, Tensor],
-    settings: Settings,
-    step: int,
+    loss_of: Loss,
 ) -> dict[str, Tensor]:
-    for group in optimizer.param_groups:
-        group["lr"] = settings.rate(step)
     with half_precision(images.device):
         outputs = network(images, positions)
     loss, losses = loss_of(outputs, targets)
@@ -336,9 +369,9 @@ def half_precision(device: torch.device) -> AbstractContextManager[None]:
 
 def save(
     args: PretrainingArguments,
-    model: FormulaReader,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    settings: Settings,
+    settings: Schedule,
     state: State,
 ) -> None:
     """Write checkpoint/ and backbone/, each complete or not at all."""

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -89,7 +90,8 @@ def test_every_setting_makes_a_network_whose_tensors_fit_into_a_file(name):
 
 
 def test_the_learning_rate_rises_stays_and_falls_and_all_patches_are_seen_at_the_end():
-    settings = Settings({}, {}, 8, 100, 10, 0.2, 1.0, 0.0, 0.5, 1.0, 10)
+    known = asdict(read_settings("miniature"))
+    settings = Settings(**known | {"steps": 100, "warmup_steps": 10, "cooldown_fraction": 0.2, "learning_rate": 1.0})
     assert settings.rate(0) == pytest.approx(0.1)
     assert settings.rate(50) == 1.0
     assert settings.rate(90) == pytest.approx(0.5)
