@@ -11,7 +11,7 @@ import scipy.sparse.csgraph
 from PIL import Image
 
 from memevit import decoding
-from memevit.data import hashes, keypoints, proposals
+from memevit.data import hashes, keypoints, lettering, proposals
 from memevit.data.hashes import Box
 from memevit.data.ingest import Scan
 from memevit.data.proposals import Alignment
@@ -35,12 +35,14 @@ _MIN_TEXTURED_BLOCKS = 10
 _OVERLAP_PX = _COMPARE_PX + 6  # Aligned by features, the squares may be a few pixels off.
 _MIN_TEXTURE = 3.0  # Grey levels, less what is alike along rows or columns: the edges of frames and bars tell nothing.
 _MIN_OVERLAP = 0.5  # Of the smaller of two aligned images.
-_N_CLOSE_FEATURES = 256  # Compared where those that proposed a pair leave it open,
-_CLOSE_DETAIL = 1.5  # at so many times their resolution.
-_MIN_CLOSE_FEATURES = 24  # That must agree, and
-_MIN_CLOSE_SHARE = 0.3  # of the textured blocks: two screenshots of one phone agree in 18 and in a quarter.
-# Share of the textured blocks that must agree where so many features do.
-_NEEDED_SHARES = ((30, 0.15), (15, 0.3), (10, 0.4), (0, 0.5))
+_CAPTIONED = 0.1  # Share of a block that a caption covers.
+_MIN_FEATURES, _MIN_SHARE = 6, 0.4  # A pair with less than both of these is not looked at more closely.
+_N_CLOSE_FEATURES = 256  # Then so many features are compared,
+_CLOSE_DETAIL = 1.5  # at so many times the resolution of those that proposed the pair.
+# Where so many of them agree, so large a share of the textured blocks beside captions must. Two screenshots of one
+# phone agree in 20 to 33 features and in less than 0.4 of the blocks.
+_NEEDED_SHARES = ((36, 0.0), (20, _MIN_SHARE), (15, 0.5))
+_FEW_CLOSE_FEATURES, _NEEDED_SHARE = 3, 0.55  # Of all textured blocks.
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
 _BLOCK_CORRELATION = 0.7
 _CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two images are aligned.
@@ -154,6 +156,16 @@ class Square:
         found = keypoints.describe(self.image, size=self.size, n_features=_N_CLOSE_FEATURES, detail=_CLOSE_DETAIL)
         return np.frombuffer(found, dtype=keypoints.FEATURE)
 
+    @functools.cached_property
+    def grey(self) -> Image.Image:
+        """Its grey levels."""
+        return self.image.convert("L")
+
+    @functools.cached_property
+    def captions(self) -> Image.Image:
+        """1 where it has a caption, otherwise 0."""
+        return Image.fromarray(lettering.covered(np.asarray(self.grey)))
+
 
 def squared(image: Image.Image, size: tuple[int, int] | None = None) -> Square:
     """`image` as `compare` takes it; `size` is given where a decoder has reduced it already."""
@@ -200,31 +212,34 @@ def _without_lines(blocks: np.ndarray) -> np.ndarray:
 
 
 def _share_much(first: Square, second: Square, alignment: Alignment) -> bool:
-    """Whether enough blocks agree where the images overlap; the more features agree, the fewer are enough."""
-    share = _overlap_share(first, second, alignment)
-    if share >= _needed_share(alignment.n_features):
-        return True
-    if share < _MIN_CLOSE_SHARE:
+    """Whether enough blocks agree where the images overlap; the more close features agree, the fewer are enough."""
+    share, share_beside_captions = _overlap_shares(first, second, alignment)
+    best = max(share, share_beside_captions)
+    if best < _MIN_SHARE and alignment.n_features < _MIN_FEATURES:
         return False
-    return proposals.n_agreeing(first.features, second.features, alignment) >= _MIN_CLOSE_FEATURES
+    n_close = proposals.n_agreeing(first.features, second.features, alignment)
+    if share >= _NEEDED_SHARE and n_close >= _FEW_CLOSE_FEATURES:
+        return True
+    return any(n_close >= least and best >= needed for least, needed in _NEEDED_SHARES)
 
 
-def _needed_share(n_features: int) -> float:
-    return next(share for least, share in _NEEDED_SHARES if n_features >= least)
+def _overlap_shares(first: Square, second: Square, alignment: Alignment) -> tuple[float, float]:
+    """Share of the blocks with something in them that show the same where the aligned images overlap.
 
-
-def _overlap_share(first: Square, second: Square, alignment: Alignment) -> float:
-    """Share of the blocks with something in them that show the same where the aligned images overlap."""
+    The second share leaves out the blocks that differ and on which one of the two has a caption.
+    """
     boxes = _overlap(first.size, second.size, alignment)
     if boxes is None:
-        return 0.0
-    levels = []
+        return 0.0, 0.0
+    parts = []
     for square, box in zip((first, second), boxes, strict=True):
-        of_square = tuple(_SQUARE_PX * edge for edge in box)
-        part = square.image.resize((_OVERLAP_PX, _OVERLAP_PX), Image.Resampling.BILINEAR, box=of_square)
-        levels.append(np.asarray(part.convert("L"), dtype=np.float32))
-    one, other = levels
-    return _agreeing_share(one[:, ::-1] if alignment.is_mirrored else one, other)
+        for image in (square.grey, square.captions):
+            of_square = tuple(_SQUARE_PX * edge for edge in box)
+            part = image.resize((_OVERLAP_PX, _OVERLAP_PX), Image.Resampling.BILINEAR, box=of_square)
+            parts.append(np.asarray(part, dtype=np.float32))
+    if alignment.is_mirrored:
+        parts[:2] = (part[:, ::-1] for part in parts[:2])
+    return _agreeing_shares(parts[0], parts[2], np.maximum(parts[1], parts[3]))
 
 
 def _overlap(first: tuple[int, int], second: tuple[int, int], alignment: Alignment) -> tuple[Box, Box] | None:
@@ -261,8 +276,11 @@ def _common(
     return (own[0], own[1]), (low / other_length, high / other_length)
 
 
-def _agreeing_share(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of the textured blocks of two [_OVERLAP_PX, _OVERLAP_PX] squares that agree, moved a few pixels at most."""
+def _agreeing_shares(first: np.ndarray, second: np.ndarray, captions: np.ndarray) -> tuple[float, float]:
+    """Share of the textured blocks of two [_OVERLAP_PX, _OVERLAP_PX] squares that agree, moved a few pixels at most.
+
+    The second share leaves out blocks that differ where `captions` is more than 0; it is 0 where hardly any are left.
+    """
     margin = _OVERLAP_PX - _COMPARE_PX
     inner = slice(margin // 2, margin // 2 + _COMPARE_PX)
     one = _without_lines(_blocks(first[inner, inner]))
@@ -285,9 +303,12 @@ def _agreeing_share(first: np.ndarray, second: np.ndarray) -> float:
     best = max(near, key=agreeing)
     is_textured = ~np.isnan(table[best])
     if is_textured.sum() < _MIN_TEXTURED_BLOCKS:
-        return 0.0
+        return 0.0, 0.0
     agrees = np.any([table[shift] >= _BLOCK_CORRELATION for shift in near], axis=0)
-    return float(agrees[is_textured].mean())
+    is_captioned = _blocks(captions[inner, inner]).mean(axis=(1, 2)) >= _CAPTIONED
+    is_beside = is_textured & (agrees | ~is_captioned)
+    share_beside = float(agrees[is_beside].mean()) if is_beside.sum() >= _MIN_TEXTURED_BLOCKS else 0.0
+    return float(agrees[is_textured].mean()), share_beside
 
 
 def _shifts_around(shift: tuple[int, int], most: int) -> list[tuple[int, int]]:

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from memevit.data import lettering
+
 N_FEATURES = 96  # At most, of one image.
 N_CODE_BITS = 64
 N_MIRROR_FREE_BITS = 36  # The low bits, which a mirrored spot has in common with the spot.
@@ -22,7 +24,8 @@ SIZE_STEPS = 16.0  # Per doubling of a feature's size, which is counted from 1 p
 _WORK_AREA_PX = 128 * 128
 _MIN_SIDE_PX = 16
 _GRID = 4  # Features are taken from 4x4 cells in turn, so that a caption can't take them all.
-_CONTRAST = 0.015
+_CONTRAST = 0.005
+_CAPTION_DETAIL = 2  # Pixels in which captions are looked for per pixel of the working copy.
 
 
 def describe(
@@ -46,7 +49,9 @@ def describe(
     the others.
     """
     width, height = working_size(size or image.size)
-    grey = _grey(image, (round(detail * width), round(detail * height)))
+    fine = _grey(image, (_CAPTION_DETAIL * width, _CAPTION_DETAIL * height))
+    uncaptioned = lettering.filled(fine, lettering.covered(fine))
+    grey = cv2.resize(uncaptioned, (round(detail * width), round(detail * height)), interpolation=cv2.INTER_AREA)
     found = _spread(_distinct(_detector().detect(grey)), grey.shape)[:n_features]
     if not found:
         return b""

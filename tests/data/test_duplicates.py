@@ -34,6 +34,22 @@ def test_copies_with_captions_frames_or_mirrored_are_one_group_apart_from_others
     assert relations.group[0] != relations.group[2]
 
 
+@pytest.mark.parametrize("seed", [3, 4, 6])
+def test_two_captions_that_cover_much_of_one_image_do_not_hide_it(tmp_path, seed):
+    image, rng = draw_image(seed, size=(400, 320)), random.Random(seed)
+    captioned = [change(image, rng) for change in (captioned_images.outlined_capitals, captioned_images.watermark)]
+    relations = related(captioned, tmp_path)
+    assert relations.group[0] == relations.group[1]
+    assert relations.same[0] != relations.same[1]
+
+
+@pytest.mark.parametrize("style", ["outlined capitals", "bar above", "watermark"])
+def test_one_caption_on_different_images_relates_nothing(tmp_path, style):
+    images = [draw_image(seed, size=(400, 320)) for seed in (6, 7, 8)]
+    captioned = [captioned_images.CAPTIONS[style](image, random.Random(0)) for image in images]
+    assert related(captioned, tmp_path).pairs == []
+
+
 def test_a_mirrored_copy_is_grouped_and_not_the_same(tmp_path):
     image = draw_image(3, size=(300, 240))
     relations = related([image, ImageOps.mirror(image)], tmp_path)
