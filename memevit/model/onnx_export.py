@@ -1,6 +1,7 @@
 """A model as an ONNX graph, for browsers and other runtimes, and how its image processor is written in JSON."""
 
 import contextlib
+import copy
 import importlib.util
 import logging
 import warnings
@@ -187,6 +188,17 @@ def run(path: Path, values: np.ndarray, *, batch_size: int = 32) -> dict[str, np
         for start in range(0, len(values), batch_size)
     ]
     return {name: np.concatenate([part[number] for part in parts]) for number, name in enumerate(names)}
+
+
+def overflows_in_half(model: PreTrainedModel, inputs: np.ndarray) -> bool:
+    """Whether a model gives logits that are no numbers for images [n, 3, H, W] when it computes in half precision.
+
+    By PyTorch, for ONNX Runtime computes a graph in half precision on a processor in single precision.
+    """
+    half = copy.deepcopy(model).half()
+    with torch.no_grad():
+        logits = [half(pixel_values=part.half()).logits for part in torch.from_numpy(inputs).split(32)]
+    return not bool(torch.cat(logits).isfinite().all())
 
 
 def agreement(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
