@@ -109,19 +109,18 @@ class CardArguments:
 
 def main(args: CardArguments) -> None:
     """Write README.md of the backbone."""
-    pretraining = read_result(f"backbone_pretraining_{args.backbone.name}.json")
-    transfer = read_result(f"backbone_transfer_{args.backbone.name}.json")
+    pretraining = _read(f"backbone_pretraining_{args.backbone.name}.json")
+    transfer = _read(f"backbone_transfer_{args.backbone.name}.json")
     n_parameters = sum(value.size for value in load_file(args.backbone / "model.safetensors").values())
     text = render(args.backbone.name, n_parameters, pretraining, transfer)
     (args.backbone / "README.md").write_text(text, encoding="utf-8")
     logger.info("Written to %s", args.backbone / "README.md")
 
 
-def read_result(name: str) -> dict:
-    """What lies as `name` in benchmarks/results/."""
+def _read(name: str) -> dict:
     path = RESULTS_DIR / name
     if not path.exists():
-        raise UserError(f"{path} does not exist. See above which script writes it.")
+        raise UserError(f"{path} does not exist. pretrain_backbone.py or backbone_transfer.py writes it.")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -150,7 +149,7 @@ def render(name: str, n_parameters: int, pretraining: dict, transfer: dict) -> s
         hardware=pretraining["hardware"],
         config=pretraining["config"],
         seed=pretraining["seed"],
-        loss_table=loss_table(pretraining["losses"]),
+        loss_table=_loss_table(pretraining["losses"]),
         dataset=transfer["dataset"]["name"],
         n=transfer["dataset"]["n"],
         n_classes=len(transfer["dataset"]["classes"]),
@@ -167,7 +166,7 @@ def render(name: str, n_parameters: int, pretraining: dict, transfer: dict) -> s
     )
 
 
-def loss_table(losses: list[dict[str, float]]) -> str:
+def _loss_table(losses: list[dict[str, float]]) -> str:
     """Means of the tasks over `N_LOSS_ROWS` pieces of the run."""
     names = [name for name in losses[0] if name not in ("step", "loss")]
     lines = [f"| up to step | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]

@@ -1,5 +1,6 @@
 """What is said about one image, alike in predictions.csv and in the rows of sort_memes.py."""
 
+import heapq
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ def prediction(
     values = [round(float(value), _DIGITS) for value in probabilities]
     if len(values) != len(class_names):
         raise ValueError(f"{len(values)} probabilities for {len(class_names)} classes")
-    order = sorted(range(len(values)), key=lambda label: -probabilities[label])[: max(n_shown, 1)]
+    n_ordered = 1 if n_shown == len(values) else max(n_shown, 1)
+    order = heapq.nsmallest(n_ordered, range(len(values)), key=lambda label: -probabilities[label])
     row = {
         "predicted": class_names[order[0]],
         "confidence": values[order[0]],

@@ -334,11 +334,9 @@ def _evidence(examined: _Examined, before: dict[str, np.ndarray] | None, found: 
         control=args.control == "shuffled_labels",
         seed=args.seed,
     )
-    missing = (
-        []
-        if probe is not None
-        else ["linear probe (the backbone before fine-tuning is not here; name it with --backbone)"]
-    )
+    missing = []
+    if probe is None:
+        missing.append("linear probe (the backbone before fine-tuning is not here; name it with --backbone)")
     if "seeds" not in earlier and "folds" not in earlier:
         missing.append("spread over seeds or folds (finetune_vit.py --seeds 0 1 2)")
     return section | {"not_measured": evidence.missing_note(missing)}

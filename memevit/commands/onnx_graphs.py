@@ -101,18 +101,20 @@ def for_transformers_js(graph: Graph, *, images: str) -> model_repo.OnnxFiles:
     Raises:
         UserError: in half precision the model gives no numbers.
     """
-    if onnx_export.overflows_in_half(graph.model, graph.inputs):
-        raise UserError("In half precision the values of this model overflow. Publish it without --onnx.")
     half = graph.path.with_name("half.onnx")
     onnx_export.write_half(graph.path, half)
     paths = {model_repo.ONNX_FULL: graph.path, model_repo.ONNX_HALF: half}
+    written = [
+        {"name": name, "dtype": dtype, "bytes": path.stat().st_size, **_agreement(path, graph)}
+        for (name, path), dtype in zip(paths.items(), ("fp32", "fp16"), strict=True)
+    ]
+    is_finite = all(np.isfinite(one["largest_difference"]) for one in written)
+    if not is_finite or onnx_export.overflows_in_half(graph.model, graph.inputs):
+        raise UserError("In half precision the values of this model overflow. Publish it without --onnx.")
     section = {
         "images": images,
         "n": len(graph.inputs),
-        "files": [
-            {"name": name, "dtype": dtype, "bytes": path.stat().st_size, **_agreement(path, graph)}
-            for (name, path), dtype in zip(paths.items(), ("fp32", "fp16"), strict=True)
-        ],
+        "files": written,
         "processor": graph.processor,
         "gives_known_score": graph.open_set is not None,
     }

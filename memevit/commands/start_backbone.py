@@ -51,9 +51,8 @@ def probe_predictions(
     is_weighted = balance.is_weighted(
         _arguments(model_dir).get("class_balance", "auto"), train.labels, n_classes=n_classes
     )
-    weights = balance.class_weights(train.labels, n_classes=n_classes).numpy() if is_weighted else None
-    weight, bias = linear_probe.fit(
-        features["train"], train.labels, features["validation"], validation.labels, n_classes=n_classes, weights=weights
+    weight, bias = linear_probe.fitted(
+        (features["train"], features["validation"]), (train.labels, validation.labels), n_classes, weighted=is_weighted
     )
     return (features[split] @ weight.T + bias).argmax(axis=1)
 

@@ -134,7 +134,8 @@ def fit_head(trainer: Trainer, store: Store, *, weighted: bool) -> None:
     train, validation = trainer.train_dataset, trainer.eval_dataset
     features = features_of(trainer, [train, validation], store)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    put_into_head(model, *_fitted(features, train, validation, model.config.num_labels, weighted=weighted))
+    labels = (train.labels, validation.labels)
+    put_into_head(model, *fitted(features, labels, model.config.num_labels, weighted=weighted))
 
 
 @dataclass(frozen=True)
@@ -156,18 +157,26 @@ def baseline(trainer: Trainer, evaluated: Mapping[str, ImageDataset], store: Sto
         weighted: whether every class counts the same.
     """
     train, validation = trainer.train_dataset, trainer.eval_dataset
-    fitting, features = [train, validation], features_of(trainer, [train, validation, *evaluated.values()], store)
+    features = features_of(trainer, [train, validation, *evaluated.values()], store)
     n_classes = trainer.accelerator.unwrap_model(trainer.model).config.num_labels
-    weight, bias = _fitted(features, *fitting, n_classes, weighted=weighted)
+    weight, bias = fitted(features, (train.labels, validation.labels), n_classes, weighted=weighted)
     logits = {name: own @ weight.T + bias for name, own in zip(evaluated, features[2:], strict=True)}
     return Probe(weight, bias, logits)
 
 
-def _fitted(
-    features: Sequence[np.ndarray], train: ImageDataset, validation: ImageDataset, n_classes: int, *, weighted: bool
+def fitted(
+    features: Sequence[np.ndarray], labels: Sequence[Sequence[int]], n_classes: int, *, weighted: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    weights = class_weights(train.labels, n_classes=n_classes).numpy() if weighted else None
-    return fit(features[0], train.labels, features[1], validation.labels, n_classes=n_classes, weights=weights)
+    """Weight [C, D] and bias [C] of the probe, see `fit`.
+
+    Args:
+        features: [n, D] of training images, then [m, D] of validation images; more are not looked at.
+        labels: the n and m class ids of these.
+        n_classes: number of classes.
+        weighted: whether every class counts the same.
+    """
+    weights = class_weights(labels[0], n_classes=n_classes).numpy() if weighted else None
+    return fit(features[0], labels[0], features[1], labels[1], n_classes=n_classes, weights=weights)
 
 
 def fit(
