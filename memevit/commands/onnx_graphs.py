@@ -78,7 +78,7 @@ def _require_same_answers(path: Path, inputs: np.ndarray, reference: checks.Refe
     if reference.known_scores is not None:
         expected = reference.known_scores
         apart = float(np.abs(expected - outputs[onnx_export.KNOWN_SCORE]).max() / max(1.0, np.abs(expected).max()))
-        if apart > _MAX_SCORE_DIFFERENCE:
+        if not apart <= _MAX_SCORE_DIFFERENCE:
             raise UserError(f"The exported graph's known scores differ by {apart:.1%}; the page would reject others.")
     logger.info(
         "The exported graph agrees with the model to %.0e in probability (n %d)",

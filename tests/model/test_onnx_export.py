@@ -69,6 +69,8 @@ def test_the_graph_gives_the_known_score_of_the_other_tools(tmp_path):
 def test_a_graph_that_says_something_else_is_refused():
     with pytest.raises(UserError, match=r"differs from the model by 1\.0e-01"):
         onnx_export.require_equal(np.array([[0.6, 0.4]]), np.array([[0.5, 0.5]]))
+    with pytest.raises(UserError, match="differs from the model by nan"):
+        onnx_export.require_equal(np.array([[0.6, 0.4]]), np.array([[np.nan, np.nan]]))
 
 
 def test_a_filter_that_no_browser_repeats_is_refused(tmp_path):
