@@ -85,6 +85,17 @@ def watermark(image: Image.Image, rng: random.Random) -> Image.Image:
     return image
 
 
+def site_mark(image: Image.Image, rng: random.Random) -> Image.Image:
+    """The label of a web site in the lower left corner, the same on every image."""
+    image = image.copy()
+    size = max(10, image.height // 22)
+    top, pen = image.height - round(1.6 * size), ImageDraw.Draw(image)
+    pen.rectangle((0, top, 13 * size, image.height), fill=(30, 30, 34))
+    pen.ellipse((3, top + 0.2 * size, 3 + size, top + 1.3 * size), fill=(250, 120, 20))
+    pen.text((1.6 * size, top + 0.1 * size), "made with memes.example", "white", ImageFont.load_default(size))
+    return image
+
+
 def bars_on_both_sides(image: Image.Image, rng: random.Random) -> Image.Image:
     """White words on black bars above and below."""
     image, height = _with_bar(image, rng.uniform(0.12, 0.3), "black")

@@ -8,8 +8,9 @@ screenshot of a phone), are scaled and saved as JPEG of quality 30 to 90, and go
 Each pair of copies is searched for without the other copies of its base, so none can link them. No threshold was
 fitted to the `held-out` styles, but their recall was seen when the number of features was chosen.
 
-False links are counted among all images of the folder as they are. The folder has class folders and a manifest.csv with
-the columns class, file and group; images with one group are known to be related, so their links are not false.
+False links are counted among all images of the folder as they are, and again with the label of one web site on all of
+them. The folder has class folders and a manifest.csv with the columns class, file and group; images with one group are
+known to be related, so their links are not false.
 """
 
 import csv
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from benchmarks import captioned_images
@@ -65,7 +67,10 @@ def main(args: RecallArguments) -> None:
             "n_from_folder": args.n_from_folder,
             "n_drawn": args.n_drawn,
             "recall": _recall(args, Path(folder)),
-            "false_links": _false_links(args, Path(folder)),
+            "false_links": _false_links(args, Path(folder) / "as_they_are"),
+            "false_links_with_a_label": _false_links(
+                args, Path(folder) / "labelled", change=captioned_images.site_mark
+            ),
         }
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -169,28 +174,38 @@ def _write_copies(number: int, name: Path | int, seed: int, folder: Path) -> dic
     return written
 
 
-def _false_links(args: RecallArguments, folder: Path) -> dict:
-    rows = _rows(args.images)
+def _false_links(args: RecallArguments, folder: Path, *, change: captioned_images.Change | None = None) -> dict:
+    rows, images = _rows(args.images), args.images
+    if change:
+        images = folder / "changed"
+        for row in rows:
+            path = images / row["class"] / f"{row['file']}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            change(pixels.load_image(args.images / row["class"] / row["file"]), random.Random(0)).save(path)
+    suffix = ".png" if change else ""
     found = [
-        SourceFile(args.images / row["class"], row["file"], f"{row['class']}/{row['file']}", row["class"])
+        SourceFile(images / row["class"], f"{row['file']}{suffix}", f"{row['class']}/{row['file']}", row["class"])
         for row in rows
     ]
-    scans = ingest.scan_all(found, folder / "as_they_are", max_side=_MAX_SIDE_PX, n_processes=args.processes)
+    scans = ingest.scan_all(found, folder / "stored", max_side=_MAX_SIDE_PX, n_processes=args.processes)
     usable = [place for place, scan in enumerate(scans) if not scan.problem]
-    relations = duplicates.relate(
-        [scans[place] for place in usable], folder / "as_they_are", n_processes=args.processes
-    )
+    relations = duplicates.relate([scans[place] for place in usable], folder / "stored", n_processes=args.processes)
     links = [(usable[a], usable[b]) for a, b in relations.pairs]
     unknown = [(a, b) for a, b in links if (rows[a]["class"], rows[a]["group"]) != (rows[b]["class"], rows[b]["group"])]
     report = {
         "n_images": len(usable),
+        "largest_group": int(np.bincount(relations.group).max()),
         "n_links": len(links),
         "n_links_within_known_groups": len(links) - len(unknown),
         "n_links_outside_known_groups": len(unknown),
         "n_images_in_them": len({place for pair in unknown for place in pair}),
         "examples": [[found[a].name, found[b].name] for a, b in unknown[:_N_EXAMPLES]],
     }
-    logger.info("False links: %s", {key: value for key, value in report.items() if key != "examples"})
+    logger.info(
+        "False links%s: %s",
+        ", with a label" if change else "",
+        {key: value for key, value in report.items() if key != "examples"},
+    )
     return report
 
 

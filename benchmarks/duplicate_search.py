@@ -94,7 +94,7 @@ def _search_features(n_images: int, seed: int, codes: np.ndarray) -> dict:
     n_copies, half = n_images // 20, keypoints.N_FEATURES // 2
     of_image[n_copies : 2 * n_copies, :half] = of_image[:n_copies, :half]
     before, before_cpu = time.perf_counter(), time.process_time()
-    n_found = sum(1 for _ in proposals.aligned_pairs(features, n_each))
+    n_found = len(proposals.aligned_pairs(features, n_each)[0])
     seconds, cpu_seconds = time.perf_counter() - before, time.process_time() - before_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {

@@ -39,10 +39,10 @@ _CAPTIONED = 0.1  # Share of a block that a caption covers.
 _MIN_FEATURES, _MIN_SHARE = 6, 0.4  # A pair with less than both of these is not looked at more closely.
 _N_CLOSE_FEATURES = 256  # Then so many features are compared,
 _CLOSE_DETAIL = 1.5  # at so many times the resolution of those that proposed the pair.
-# Where so many of them agree, so large a share of the textured blocks beside captions must. Two screenshots of one
-# phone agree in 20 to 33 features and in less than 0.4 of the blocks.
-_NEEDED_SHARES = ((36, 0.0), (20, _MIN_SHARE), (15, 0.5))
-_FEW_CLOSE_FEATURES, _NEEDED_SHARE = 3, 0.55  # Of all textured blocks.
+# Where they agree in so many places, so large a share of the textured blocks beside captions must. The same watermark
+# on two images makes 5 to 9 places.
+_NEEDED_SHARES = ((18, 0.0), (12, _MIN_SHARE), (9, 0.5))
+_FEW_PLACES, _NEEDED_SHARE = 3, 0.55  # Of all textured blocks.
 _MIN_TEMPLATE_SHARE = 0.45  # Of the textured blocks.
 _BLOCK_CORRELATION = 0.7
 _CROPS = np.linspace(0.0, 0.06, 7)  # Shares cut from an edge that are tried when two images are aligned.
@@ -54,7 +54,8 @@ class Relations:
 
     `same` and `group` give one number per image: images with equal `same` show the same image again, those with
     equal `group` also count templates with other captions. `pairs` are the positions of directly related images.
-    `n_crowded_hashes` is the number of hashes with so many near ones that not all were looked at.
+    `n_crowded_hashes` is the number of hashes with so many near ones that not all were looked at, `n_pairs_passed_over`
+    that of pairs with common features that were too many to look at.
     """
 
     same: np.ndarray
@@ -62,6 +63,7 @@ class Relations:
     pairs: list[tuple[int, int]]
     n_pairs_compared: int
     n_crowded_hashes: int
+    n_pairs_passed_over: int
 
 
 def relate(
@@ -76,7 +78,7 @@ def relate(
         between: a name for each image; images of one name are compared only if their pixels are equal.
     """
     same = _equal_pixels(scans)
-    proposed, n_crowded = _proposed(scans)
+    proposed, n_crowded, n_passed_over = _proposed(scans)
     if between is not None:
         proposed = [(a, b, alignment) for a, b, alignment in proposed if between[a] != between[b]]
     candidates = [(scans[a].stored, scans[b].stored, alignment) for a, b, alignment in proposed]
@@ -94,6 +96,7 @@ def relate(
         pairs=same + related[TEMPLATE],
         n_pairs_compared=len(candidates),
         n_crowded_hashes=n_crowded,
+        n_pairs_passed_over=n_passed_over,
     )
 
 
@@ -111,14 +114,15 @@ def first_of_each(labels: np.ndarray) -> list[int]:
     return first[inverse].tolist()
 
 
-def _proposed(scans: list[Scan]) -> tuple[list[tuple[int, int, Alignment | None]], int]:
-    """Pairs with a hash or enough local features in common, without those of equal pixels; and the crowded hashes."""
+def _proposed(scans: list[Scan]) -> tuple[list[tuple[int, int, Alignment | None]], int, int]:
+    """Pairs with a hash or enough local features in common, without those of equal pixels; then what was too much."""
     by_hash, n_crowded = hashes.candidate_pairs([scan.codes for scan in scans])
     features = np.frombuffer(b"".join(scan.features for scan in scans), dtype=keypoints.FEATURE)
     n_each = [len(scan.features) // keypoints.FEATURE.itemsize for scan in scans]
-    aligned = {(a, b): alignment for a, b, alignment in proposals.aligned_pairs(features, np.array(n_each, dtype=int))}
+    aligned, n_passed_over = proposals.aligned_pairs(features, np.array(n_each, dtype=int))
     pairs = sorted(set(map(tuple, by_hash.tolist())) | aligned.keys())
-    return [(a, b, aligned.get((a, b))) for a, b in pairs if scans[a].pixel_digest != scans[b].pixel_digest], n_crowded
+    found = [(a, b, aligned.get((a, b))) for a, b in pairs if scans[a].pixel_digest != scans[b].pixel_digest]
+    return found, n_crowded, n_passed_over
 
 
 def _equal_pixels(scans: list[Scan]) -> list[tuple[int, int]]:
@@ -212,15 +216,15 @@ def _without_lines(blocks: np.ndarray) -> np.ndarray:
 
 
 def _share_much(first: Square, second: Square, alignment: Alignment) -> bool:
-    """Whether enough blocks agree where the images overlap; the more close features agree, the fewer are enough."""
+    """Whether enough blocks agree where the images overlap; in the more places features do, the fewer are enough."""
     share, share_beside_captions = _overlap_shares(first, second, alignment)
     best = max(share, share_beside_captions)
     if best < _MIN_SHARE and alignment.n_features < _MIN_FEATURES:
         return False
-    n_close = proposals.n_agreeing(first.features, second.features, alignment)
-    if share >= _NEEDED_SHARE and n_close >= _FEW_CLOSE_FEATURES:
+    n_places = proposals.n_agreeing(first.features, second.features, alignment)
+    if share >= _NEEDED_SHARE and n_places >= _FEW_PLACES:
         return True
-    return any(n_close >= least and best >= needed for least, needed in _NEEDED_SHARES)
+    return any(n_places >= least and best >= needed for least, needed in _NEEDED_SHARES)
 
 
 def _overlap_shares(first: Square, second: Square, alignment: Alignment) -> tuple[float, float]:

@@ -31,7 +31,7 @@ from memevit.data.sources import Source
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 3  # Raise it when the same source and settings give other files than before.
+_VERSION = 4  # Raise it when the same source and settings give other files than before.
 _BYTES_PER_PIXEL = 0.6  # Of a stored JPEG, quality 95, generously.
 _GROWTH = 3  # Of a small image that is stored anew without loss, likewise.
 _BLOCK_BYTES = 4096  # What even the smallest file takes from the disk.

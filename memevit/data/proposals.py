@@ -13,6 +13,9 @@ _KEY_BITS = (12, 26)  # Fewest and most bits of a key: about as many keys as the
 _MAX_CODE_DISTANCE = 14  # Bits.
 _N_NEXT = 8  # Features of one key that each is compared with.
 _MIN_SHARED = 2  # Features that a proposed pair has in common.
+# Where all images have the same words on them, each has features in common with most others: then it is aligned with
+# those that have most, and compared with those of them that agree most.
+_N_ALIGNED, _N_COMPARED = 128, 32
 _AT_ONCE = 1 << 22  # Features; bounds the memory of a comparison.
 _PAIRS_AT_ONCE = 1024
 
@@ -20,6 +23,7 @@ _MIN_CONSISTENT = 3  # Features of one image that lie as in the other.
 _SIZE_TOLERANCE = 0.45  # Octaves.
 _PLACE_TOLERANCE_PX = 8.0
 _CLOSE_PX = 4.0  # From where an alignment puts a feature.
+_PLACE_PX = 16.0
 _MIN_SPREAD_PX = 6.0  # Features that are all in one spot tell no scale.
 
 
@@ -45,8 +49,8 @@ def code_distance(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np
     return common + sided, common + (keypoints.N_CODE_BITS - N_MIRROR_FREE_BITS) - sided
 
 
-def aligned_pairs(features: np.ndarray, n_each: np.ndarray) -> Iterator[tuple[int, int, Alignment]]:
-    """Pairs of images, lower first, whose common features lie alike.
+def aligned_pairs(features: np.ndarray, n_each: np.ndarray) -> tuple[dict[tuple[int, int], Alignment], int]:
+    """Pairs of images, lower first, whose common features lie alike, and how many more were too many to look at.
 
     Args:
         features: `keypoints.FEATURE` records of all images, in their order.
@@ -54,11 +58,30 @@ def aligned_pairs(features: np.ndarray, n_each: np.ndarray) -> Iterator[tuple[in
     """
     starts = np.concatenate([[0], np.cumsum(n_each)])
     owners = np.repeat(np.arange(len(n_each), dtype=np.uint32), n_each)
-    yield from align(sharing_pairs(features["code"].copy(), owners), features, starts)
+    pairs, rareness = sharing_pairs(features["code"].copy(), owners)
+    is_aligned = _is_among_best(pairs, rareness, _N_ALIGNED)
+    found = list(align(pairs[is_aligned], features, starts))
+    ends = np.array([(a, b) for a, b, _ in found], dtype=np.int64).reshape(-1, 2)
+    n_features = np.array([alignment.n_features for *_, alignment in found])
+    is_compared = _is_among_best(ends, n_features, _N_COMPARED)
+    kept = {(a, b): alignment for (a, b, alignment), is_kept in zip(found, is_compared, strict=True) if is_kept}
+    return kept, int((~is_aligned).sum() + (~is_compared).sum())
 
 
-def sharing_pairs(features: np.ndarray, owners: np.ndarray) -> np.ndarray:
+def _is_among_best(pairs: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """Whether each of `pairs` [m, 2] is among the `n` with the highest of `values` [m] of one of its images."""
+    ends = pairs.T.ravel()
+    order = np.lexsort((-np.tile(values, 2), ends))
+    begins = np.searchsorted(ends[order], ends[order])
+    rank = np.empty(len(ends), dtype=np.int64)
+    rank[order] = np.arange(len(ends)) - begins
+    return (rank < n).reshape(2, -1).any(axis=0)
+
+
+def sharing_pairs(features: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[n, 2] pairs of images, lower first, with at least `_MIN_SHARED` features in common, mirrored or not.
+
+    And [n] how rare these features are, added up: one that looks like those of 50 images counts 1/50.
 
     Codes that are near agree in most of their bits. So for each of 12 choices of some bits the features are sorted by
     these alone, and each is compared with those that follow it with the same key.
@@ -70,11 +93,16 @@ def sharing_pairs(features: np.ndarray, owners: np.ndarray) -> np.ndarray:
     both = np.empty(0, dtype=np.uint64)
     for bits in _keys(len(features)):
         both = np.unique(np.concatenate([both, *_shared_features(features, bits)]))
-    first, second = owners[both >> np.uint64(32)], owners[both & np.uint64(0xFFFFFFFF)]
-    packed = (first.astype(np.uint64) << np.uint64(32)) | second.astype(np.uint64)
-    found, n_shared = np.unique(packed[first != second], return_counts=True)
-    found = found[n_shared >= _MIN_SHARED]
-    return np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
+    one, other = (both >> np.uint64(32)).astype(np.int64), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    n_like = np.bincount(one, minlength=len(features)) + np.bincount(other, minlength=len(features))
+    rareness = (1.0 / np.maximum(n_like[one], n_like[other])).astype(np.float32)
+    packed = (owners[one].astype(np.uint64) << np.uint64(32)) | owners[other].astype(np.uint64)
+    order = np.argsort(packed, kind="stable")
+    found, begins, n_shared = np.unique(packed[order], return_index=True, return_counts=True)
+    first, second = found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)
+    is_pair = (first != second) & (n_shared >= _MIN_SHARED)
+    totals = np.add.reduceat(rareness[order], begins) if len(begins) else rareness
+    return np.stack([first, second], axis=1).astype(np.int64)[is_pair], totals[is_pair]
 
 
 def _keys(n_features: int) -> Iterator[np.ndarray]:
@@ -181,7 +209,15 @@ def _agreed(
 
 
 def n_agreeing(first: np.ndarray, second: np.ndarray, alignment: Alignment) -> int:
-    """Number of features of two images, given as `keypoints.FEATURE` records, that look alike and lie as aligned."""
+    """In how many places features of two images look alike and lie as aligned.
+
+    Features within `_PLACE_PX` count once: a logo or a line of words has many of them, all in a few places.
+
+    Args:
+        first: `keypoints.FEATURE` records.
+        second: those of the other image.
+        alignment: how the first lies in the second.
+    """
     distance = code_distance(first["code"][:, None], second["code"][None, :])[int(alignment.is_mirrored)]
     sign = -1.0 if alignment.is_mirrored else 1.0
     x = alignment.scale * sign * first["x"] / keypoints.PLACE_STEPS + alignment.shift_x
@@ -192,4 +228,9 @@ def n_agreeing(first: np.ndarray, second: np.ndarray, alignment: Alignment) -> i
     octaves = np.abs(sizes[:, None] - second["size"][None, :] / keypoints.SIZE_STEPS)
     tolerance = _CLOSE_PX * max(1.0, alignment.scale)
     agrees = (distance <= _MAX_CODE_DISTANCE) & (np.maximum(away_x, away_y) <= tolerance) & (octaves <= _SIZE_TOLERANCE)
-    return int(min(agrees.any(axis=1).sum(), agrees.any(axis=0).sum()))
+    return min(_n_places(first[agrees.any(axis=1)]), _n_places(second[agrees.any(axis=0)]))
+
+
+def _n_places(features: np.ndarray) -> int:
+    x, y = (features[name] // int(_PLACE_PX * keypoints.PLACE_STEPS) for name in ("x", "y"))
+    return len(set(zip(x.tolist(), y.tolist(), strict=True)))

@@ -60,6 +60,7 @@ def summarize(
         "near_duplicates": {
             "n_pairs_compared": relations.n_pairs_compared,
             "n_crowded_hashes": relations.n_crowded_hashes,
+            "n_pairs_passed_over": relations.n_pairs_passed_over,
             "n_related_pairs": len(relations.pairs),
             "n_kept_pairs_across_splits": sum(first.split != second.split for first, second in kept_pairs),
             "n_groups": len({row.group for row in rows if row.status == manifest.KEPT}),

@@ -121,14 +121,36 @@ def test_scale_and_shift_are_found_from_common_features(is_mirrored):
     second = planted(codes[:8] ^ (~keypoints.MIRROR_FREE if is_mirrored else np.uint64(0)), moved, 48)  # An octave.
     unrelated = planted(codes[20:36], random_.integers(5, 100, (16, 2)), 32)
     features = np.concatenate([first, unrelated, second])
-    ((a, b, alignment),) = proposals.aligned_pairs(features, np.array([8, 16, 8]))
-    assert (a, b, alignment.is_mirrored, alignment.n_features) == (0, 2, is_mirrored, 8)
+    found, n_passed_over = proposals.aligned_pairs(features, np.array([8, 16, 8]))
+    ((pair, alignment),) = found.items()
+    assert (pair, alignment.is_mirrored, alignment.n_features, n_passed_over) == ((0, 2), is_mirrored, 8, 0)
     expected = (2.0, 130.0 if is_mirrored else 10.0, 4.0)
     assert (alignment.scale, alignment.shift_x, alignment.shift_y) == pytest.approx(expected)
 
 
+def test_words_that_are_on_all_images_do_not_pair_all_with_all_and_hide_no_template(monkeypatch):
+    monkeypatch.setattr(proposals, "_N_ALIGNED", 8)
+    monkeypatch.setattr(proposals, "_N_COMPARED", 2)
+    random_ = np.random.default_rng(0)
+    n_images, n_common, n_own = 60, 12, 12
+    words = planted(
+        random_.integers(0, 1 << 64, n_common, dtype=np.uint64), random_.integers(5, 100, (n_common, 2)), 32
+    )
+    images = []
+    for _ in range(n_images):
+        codes, places = random_.integers(0, 1 << 64, n_own, dtype=np.uint64), random_.integers(5, 120, (n_own, 2))
+        worn = words.copy()
+        worn["code"] ^= np.uint64(1) << random_.integers(0, 64, n_common, dtype=np.uint64)
+        images.append(np.concatenate([worn, planted(codes, places, 32)]))
+    images[50][n_common:] = images[7][n_common:]
+    found, n_passed_over = proposals.aligned_pairs(np.concatenate(images), np.full(n_images, n_common + n_own))
+    assert len(found) <= n_images * proposals._N_COMPARED
+    assert len(found) + n_passed_over > 10 * n_images
+    assert found[7, 50].n_features == n_common + n_own
+
+
 def test_images_without_features_are_paired_with_none():
-    assert list(proposals.aligned_pairs(np.empty(0, dtype=keypoints.FEATURE), np.array([0, 0]))) == []
+    assert proposals.aligned_pairs(np.empty(0, dtype=keypoints.FEATURE), np.array([0, 0])) == ({}, 0)
     assert keypoints.describe(Image.new("RGB", (64, 64), "white")) == b""
 
 
