@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,12 +69,12 @@ def main(args: ScalingBenchmarkArguments) -> None:
     timing.publish("scaling", args, {"rows": rows, "cores": n_cores()}, table)
 
 
-def draw(folder: Path, n: int, side_px: int) -> None:
-    """`n` different images of coarse noise in two classes: cheap to draw, unlike one another."""
+def draw(folder: Path, n: int, side_px: int, class_names: Sequence[str] = tuple(timing.CLASSES)) -> None:
+    """`n` different images of coarse noise in class folders: cheap to draw, unlike one another."""
     random = np.random.default_rng(0)
     for number in tqdm(range(n), desc="Drawing", unit="image", mininterval=0.5):
         levels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        path = folder / list(timing.CLASSES)[number % 2] / f"{number:07}.jpg"
+        path = folder / class_names[number % len(class_names)] / f"{number:07}.jpg"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(levels).resize((side_px, side_px), Image.Resampling.BICUBIC).save(path, quality=85)

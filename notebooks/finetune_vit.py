@@ -168,7 +168,7 @@ else:
 
 # %%
 DATA = WORK / "data"
-prepared = memevit.prepare(SOURCE, DATA)
+prepared = memevit.prepare(SOURCE, DATA, overwrite=True)  # Does nothing if nothing has changed.
 rows = list(manifest.iter_rows(DATA))
 print(prepared)
 
