@@ -8,9 +8,9 @@ screenshot of a phone), are scaled and saved as JPEG of quality 30 to 90, and go
 Each pair of copies is searched for without the other copies of its base, so none can link them. No threshold was
 fitted to the `held-out` styles, but their recall was seen when the number of features was chosen.
 
-False links are counted among all images of the folder as they are, and again with the label of one web site on all of
-them. The folder has class folders and a manifest.csv with the columns class, file and group; images with one group are
-known to be related, so their links are not false.
+False links are counted among all images of the folder as they are, and again among the same images, brought to one
+size, with the label of one web site on each. The folder has class folders and a manifest.csv with the columns class,
+file and group; images with one group are known to be related, so their links are not false.
 """
 
 import csv
@@ -181,7 +181,7 @@ def _false_links(args: RecallArguments, folder: Path, *, change: captioned_image
         for row in rows:
             path = images / row["class"] / f"{row['file']}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            change(pixels.load_image(args.images / row["class"] / row["file"]), random.Random(0)).save(path)
+            change(_base(args.images / row["class"] / row["file"], args.seed), random.Random(0)).save(path)
     suffix = ".png" if change else ""
     found = [
         SourceFile(images / row["class"], f"{row['file']}{suffix}", f"{row['class']}/{row['file']}", row["class"])
