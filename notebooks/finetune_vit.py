@@ -746,6 +746,7 @@ old, new = growth["old"], growth["new"]
 unknown_before = growth["new_called_unknown"]["before"]
 cost = again.sections["training"]["seconds"]
 again_old = np.mean([recall[name] for name, *_ in lines[:-1]])
+advantage = np.mean([recall[name] - after for name, _, after, _ in lines])  # Of starting again.
 say(
     f"""
     **Answer: no.** Adding the game took {
@@ -761,9 +762,10 @@ say(
         else "Only the last layer is new; every other weight is the same as before."
     }
     Starting again gives {percent(recall[lines[-1][0]])} on the new game, and {percent(again_old)} on the old ones.
+    Averaged over the three games, starting again differs by {points(advantage)} points.
     {
         "So the short way is for the day on which the new memes arrive, and the long one for the night after it."
-        if recall[lines[-1][0]] > new["value"]
+        if advantage > 0
         else "So there is no reason to start again."
     }
     """
