@@ -3,7 +3,7 @@
     python add_class.py --model model/ --dataset prepared/ --images genshin/ --class_name genshin_impact \
         --output_dir model-3/
     python add_class.py --model model/ --dataset prepared/ --images more_games/ --output_dir model-5/
-    python add_class.py --model model/ --dataset prepared/ --remove_class doom --output_dir model-1/
+    python add_class.py --model model-3/ --dataset model-3.dataset/ --remove_class doom --output_dir model-2/
     python add_class.py --model model/ --dataset prepared/ --rename_class doom doom_1993 --output_dir renamed/
 
 The network stays as it is; its head is fitted anew to features of all images, old and new, which takes seconds. If the

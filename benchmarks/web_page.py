@@ -80,7 +80,9 @@ def _answered(browser: Browser, paths: list[Path], *, before: int) -> float:
     start = time.perf_counter()
     browser.upload("#files", paths)
     browser.wait_for(f"document.querySelectorAll('#results li').length === {before + len(paths)}")
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    assert not browser.value("document.querySelectorAll('#results .unreadable').length"), "an image was not read"
+    return seconds
 
 
 def _rate_of_page(browser: Browser, paths: list[Path]) -> float:

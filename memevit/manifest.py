@@ -97,7 +97,11 @@ def iter_rows(dataset_dir: Path) -> Iterator[Row]:
     """
     path = dataset_dir / FILE_NAME
     if not dataset_dir.is_dir():
-        raise UserError(f"{dataset_dir} does not exist. data_prep.py --output_dir {dataset_dir} writes it; run that.")
+        raise UserError(
+            f"{dataset_dir} does not exist. Check the path, or write it: data_prep.py --output_dir {dataset_dir}"
+        )
+    if not path.is_file() and (dataset_dir / "config.json").is_file():
+        raise UserError(f"{dataset_dir} is a model, not a dataset. Give the folder that data_prep.py wrote.")
     if not path.is_file():
         raise UserError(
             f"{dataset_dir} has no {FILE_NAME}, so data_prep.py did not write it. "

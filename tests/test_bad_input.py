@@ -107,7 +107,7 @@ def test_a_missing_required_option_exits_with_2(capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("--dataset", "nowhere"), "nowhere does not exist. data_prep.py"),
+        (("--dataset", "nowhere"), "nowhere does not exist. Check the path"),
         (("--learning_rte", "1"), "Did you mean --learning_rate?"),
         (("--model_name_or_path", "no-such/backbone"), "Could not download the backbone no-such/backbone"),
         (("--model_name_or_path", "./backbones/gone"), "The same folder has backbones/vit-micro-patch8-64."),

@@ -261,9 +261,12 @@ def _report(prep: Mapping[str, Any], added: Sequence[str]) -> None:
         counts = prep["classes"][name]
         logger.info("%s: %d of %d files are used, %s", name, _n_usable(prep, name), counts["found"],
                     ", ".join(f"{counts[split]} {split}" for split in manifest.SPLITS))  # fmt: skip
-    if conflicts := prep["n_by_status"].get(manifest.CONFLICT, 0):
-        logger.warning("%d images are the same as an image of another class and are left out; manifest.csv and "
-                       "contact_sheet.jpg of the new dataset show them", conflicts)  # fmt: skip
+    if prep["n_conflicts"]:
+        logger.warning("The same image is in several classes (%d times) and left out; manifest.csv and "
+                       "contact_sheet.jpg of the new dataset show it", prep["n_conflicts"])  # fmt: skip
+    if prep["n_moved_between_splits"]:
+        logger.warning("%d images changed sides, because they resemble one of another split; manifest.csv of the new "
+                       "dataset shows where they are", prep["n_moved_between_splits"])  # fmt: skip
 
 
 def _observed(old: _Old, change: _Change, splits: "datasets.DatasetDict", *, batch_size: int) -> dict[str, Observed]:
@@ -316,7 +319,7 @@ def _old_answers(old: _Old, change: _Change, test: Observed) -> Answers:
 def _auroc(
     old: _Old, change: _Change, test: Observed, settings: OpenSetArguments, after: Mapping[str, Any], *, batch_size: int
 ) -> list[dict[str, Any]]:
-    """How well known images are told from each source of unknown ones, before and after; [] if it never could.
+    """How well unknown images of each source are told from known ones, before and after; [] if they never could be.
 
     Args:
         old: the model before.
@@ -331,10 +334,11 @@ def _auroc(
     seen = test.with_head(extend.head_of(old.model))
     scores = old.known.known_scores(seen.logits, seen.features)[test.labels < len(change.kept)]
     unknown = calibrate.unknown_images(old.classifier, settings, batch_size=batch_size)
-    before = {own.name: rejection.auroc(scores, own.scores) for own in unknown}
+    before = {own.name: (rejection.auroc(scores, own.scores), 1 - float(own.accepted.mean())) for own in unknown}
     return [
-        {"name": row["name"], "n": row["n"], "is_near": row["is_near"], "before": before[row["name"]],
-         "after": row["auroc"]}
+        {"name": row["name"], "n": row["n"], "is_near": row["is_near"],
+         "before": before[row["name"]][0], "after": row["auroc"],
+         "called_unknown": {"before": before[row["name"]][1], "after": 1 - row["accepted"]}}
         for row in after["sources"]
     ]  # fmt: skip
 

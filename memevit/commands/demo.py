@@ -54,7 +54,7 @@ def summary(demo_dir: Path) -> str:
         f"  2. {demo_dir}/sheets/                    the inbox by label; {demo_dir}/sorted/ holds the filed images",
         f"  3. {demo_dir}/model/known_scores.png     how images of no game differ from those of a game",
         f"  4. {demo_dir}/model-3/growth.png         each game before and after Genshin Impact was added",
-        f"  5. {demo_dir}/model.upload/model/README.md  the page that would be published",
+        f"  5. {demo_dir}/model.upload/README.md  the page that would be published",
         f"Every number is in {demo_dir}/model/results.json; {demo_dir}/data/contact_sheet.jpg shows the images.",
     ]
     return "\n".join(lines)

@@ -107,6 +107,8 @@ def _require_classes(root: Path, base: Path, splits: list[tuple[str, Path]], by_
     names = sorted({folder.name for parent in parents for folder in _folders(parent)})
     if len(names) < 2:
         _report_unread(root)
+        if not names and any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir()):
+            raise UserError(f"{root} holds images, but no class folders. Give the folder above it, or sort them first.")
         raise UserError(
             f"Need at least 2 class folders in {root}, found {len(names)}: {names}. Put each class in its own folder."
         )

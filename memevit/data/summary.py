@@ -108,6 +108,6 @@ def table(prep: dict) -> str:
     for name, counts in prep["classes"].items():
         lines.append("  ".join([name.ljust(width), *(str(counts[column]).rjust(len(column)) for column in columns)]))
     lines += [f"rejected, {reason}: {n}" for reason, n in prep["rejected"].items()]
-    if prep["n_conflicts"]:
-        lines.append(f"{prep['n_conflicts']} conflicts: the same image in several classes; see prep.json")
+    if n := prep["n_conflicts"]:
+        lines.append(f"{n} conflict{'s' if n > 1 else ''}: the same image in several classes; see prep.json")
     return "\n".join([*lines, dataset_card.splits_in_words(prep), dataset_card.near_duplicates_in_words(prep)])

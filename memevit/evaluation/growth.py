@@ -109,6 +109,8 @@ def table(found: Mapping[str, Any]) -> str:
         lines.append(
             f"AUROC, known against {row['name']} (n {row['n']}): {row['before']:.3f} before, {row['after']:.3f} after"
         )
+        if called := row.get("called_unknown"):
+            lines.append(f"Of these called unknown: {called['before']:.0%} before, {called['after']:.0%} after")
     if joint := found.get("joint"):
         lines.append(
             f"Trained from the start on all classes: old {joint['old']:.3f}, new {_number(joint['new'])}, harmonic "

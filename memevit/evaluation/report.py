@@ -296,7 +296,7 @@ def advice(content: Content) -> list[dict[str, str]]:
         rows = [row for row in content.classes["rows"] if row["n"] >= 5]
         if len(rows) > 1:
             worst = min(rows, key=lambda row: row["recall_ci_high"])
-            if worst["recall"] < 1:
+            if worst["recall_ci_high"] < max(row["recall_ci_low"] for row in rows):  # Else it may be chance.
                 found.append({"text": f"Add images of {worst['class_name']}: it is found least often "
                               f"({percent(worst['recall'])}).", "link": "#classes"})  # fmt: skip
     return found[:3]

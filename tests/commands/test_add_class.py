@@ -8,7 +8,7 @@ from transformers import pipeline
 
 from memevit import results
 from memevit.data import dataset
-from memevit.evaluation import predictions
+from memevit.evaluation import growth, predictions
 from memevit.model import extend, open_set
 from memevit.portable.open_set import OpenSet
 from tests.conftest import COLOURS, draw_image, run_finetune, run_script
@@ -210,7 +210,7 @@ def test_refining_a_model_with_statistics_alone_gives_it_no_features_of_single_i
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_unknown_images_are_told_from_known_ones_before_and_after(tmp_path, trained, prepared, amber, capsys):
+def test_unknown_images_are_told_from_known_ones_before_and_after(tmp_path, trained, prepared, amber):
     grey = draw_class(tmp_path / "grey", colour=(128, 128, 128), n=12)
     output = tmp_path / "m"
     assert run_add_class("--model", trained, "--dataset", prepared, "--images", amber, "--class_name", "amber",
@@ -221,6 +221,9 @@ def test_unknown_images_are_told_from_known_ones_before_and_after(tmp_path, trai
     assert drawn["before"] == pytest.approx(before[0]["auroc"], abs=1e-6)
     assert [row["after"] for row in (drawn, near)] == [row["auroc"] for row in after]
     assert f"| grey | 12 | {near['before']:.3f} | {near['after']:.3f} |" in (output / "README.md").read_text()
+    assert drawn["called_unknown"]["before"] == pytest.approx(1 - before[0]["accepted"])
+    assert near["called_unknown"]["after"] == pytest.approx(1 - after[1]["accepted"])
+    assert growth.table(results.read(output)["growth"]).count("Of these called unknown: ") == 2
 
 
 @pytest.mark.usefixtures("no_figures")

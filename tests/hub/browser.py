@@ -98,7 +98,7 @@ class Browser(Page):
         """Choose files in an <input type=file>."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve()) for path in paths])
 
     def screenshot(self, path: Path) -> None:
         shown = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
