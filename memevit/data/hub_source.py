@@ -83,6 +83,7 @@ def _loaded(name: str, revision: str | None, config_name: str | None) -> Any:
     import datasets
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
 
+    logging.getLogger("huggingface_hub").handlers.clear()  # Ours shows its messages, too, and once is enough.
     page = f"https://huggingface.co/datasets/{name}"
     try:
         splits = datasets.load_dataset(name, config_name, revision=revision)
@@ -103,7 +104,7 @@ def _loaded(name: str, revision: str | None, config_name: str | None) -> Any:
     except (ConnectionError, TimeoutError) as error:
         raise UserError(
             f"The Hub can't be reached for {name} ({_first_line(error)}), and it is not in the cache. Check the "
-            "network and HF_HUB_OFFLINE."
+            "network and HF_HUB_OFFLINE, or give a local folder or zip with --source."
         ) from error
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         if files.is_disk_full(error):
