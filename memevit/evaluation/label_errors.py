@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 N_FOLDS = 5
 MAX_IMAGES = 20_000  # A linear probe gains nothing from more.
 _MAX_COMPONENTS = 64
+_AT_ONCE = 4096  # Images; bounds the memory where there are many classes.
 _MAX_ITERATIONS = 300
 
 
@@ -48,14 +49,17 @@ def probe_probabilities(
     It sees the first 64 principal components; equal probabilities where there is only one class to learn from.
     """
     classes = np.unique(train_labels)
-    found = np.zeros((len(evaluated), n_classes))
+    found = np.zeros((len(evaluated), n_classes), dtype=np.float32)
     if len(classes) < 2:
         return found + 1.0 / n_classes
     n_components = min(_MAX_COMPONENTS, train.shape[1], len(train))
     probe = make_pipeline(
         StandardScaler(), PCA(n_components, random_state=seed), LogisticRegression(C=0.1, max_iter=_MAX_ITERATIONS)
     )
-    found[:, classes] = probe.fit(train, train_labels).predict_proba(evaluated)
+    probe.fit(train, train_labels)
+    for start in range(0, len(evaluated), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        found[part, classes] = probe.predict_proba(evaluated[part])
     return found
 
 

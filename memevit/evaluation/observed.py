@@ -15,6 +15,7 @@ from memevit.manifest import Row
 from memevit.results import PREDICTIONS_FILE
 
 _MANY_VALUES = 10_000_000
+_VALUES_AT_ONCE = 1_000_000
 _TITLE_COLUMNS = ("title", "caption", "text", "name")
 
 
@@ -70,7 +71,7 @@ def probabilities_of(logits: np.ndarray) -> np.ndarray:
     if logits.size <= _MANY_VALUES:
         return softmax(logits)
     found = np.empty(logits.shape, dtype=np.float32)
-    step = max(1, _MANY_VALUES // logits.shape[1])
+    step = max(1, _VALUES_AT_ONCE // logits.shape[1])
     for start in range(0, len(found), step):
         found[start : start + step] = softmax(logits[start : start + step])
     return found
