@@ -316,7 +316,8 @@ def open_set_table() -> str:
             best = [own[method] == max(own[name] for name in shown) for own in by_column]
             cells = [f"**{cell}**" if is_best else cell for cell, is_best in zip(cells, best, strict=True)]
             name = f"{method} (ours)" if method == entry["shipped"] else method
-            lines.append(f"| {entry['backbone']}, {len(entry['seeds'])} seeds | {name} | {' | '.join(cells)} |")
+            how = ", fine-tuned" if entry["how"].startswith("all weights") else ""
+            lines.append(f"| {entry['backbone']}{how}, {len(entry['seeds'])} seeds | {name} | {' | '.join(cells)} |")
     return "\n".join(lines).replace(", 1 seeds", ", 1 seed")
 
 

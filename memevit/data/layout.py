@@ -107,7 +107,7 @@ def _require_classes(root: Path, base: Path, splits: list[tuple[str, Path]], by_
     names = sorted({folder.name for parent in parents for folder in _folders(parent)})
     if len(names) < 2:
         _report_unread(root)
-        if not names and any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir()):
+        if not names and _is_flat(root):
             raise UserError(f"{root} holds images, but no class folders. Give the folder above it, or sort them first.")
         raise UserError(
             f"Need at least 2 class folders in {root}, found {len(names)}: {names}. Put each class in its own folder."
@@ -223,8 +223,12 @@ def _split_folders(base: Path) -> list[tuple[str, Path]]:
 
 def _holds_only_folders(folder: Path) -> bool:
     """Whether all images in `folder` lie in folders, as those of a split do and those of a class don't."""
-    is_flat = any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir() if not path.is_dir())
-    return bool(_folders(folder)) and not is_flat
+    return bool(_folders(folder)) and not _is_flat(folder)
+
+
+def _is_flat(folder: Path) -> bool:
+    """Whether images lie in `folder` itself."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir() if not path.is_dir())
 
 
 def _mixed_up(base: Path, divided: list[Path], others: list[Path]) -> str:

@@ -407,5 +407,5 @@ def _later_section(environment: jinja2.Environment, key: str, title: str, sectio
             return ""
         template = "sections/measurements.md.j2"
     own_title = section.get("title") if isinstance(section, dict) else None
-    values |= {"task": open_set.PIPELINE_TASK, "max_rows": MAX_CLASSES_IN_INDEX}
+    values |= {"task": open_set.PIPELINE_TASK, "max_rows": MAX_CLASSES_IN_INDEX, "the_model": results.MODEL}
     return environment.get_template(template).render(section=section, title=own_title or title, **values).strip()

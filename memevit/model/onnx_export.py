@@ -217,7 +217,7 @@ def require_equal(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
         UserError: the graph says something else than the model.
     """
     measured = agreement(expected, found)
-    if not measured["largest_difference"] <= _MAX_DEVIATION:  # Nor a difference that is no number.
+    if not measured["largest_difference"] <= _MAX_DEVIATION:  # False for NaN, too.
         raise UserError(
             f"The exported graph differs from the model by {measured['largest_difference']:.1e} in probability, more "
             f"than {_MAX_DEVIATION:.0e}. Update onnx, onnxscript and torch, or choose another architecture."
