@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from memevit.model import extend
 from memevit.model import open_set as fitting
 from memevit.model.extend import Observed
 from memevit.model.heads import Head
+from memevit.model.open_set import Seen, Statistics
 from memevit.portable.features import FINAL
 from memevit.portable.open_set import OpenSet
 
@@ -205,16 +206,21 @@ def _split(corpus: Corpus, labels: np.ndarray, seed: int) -> dict[str, np.ndarra
     return {split: games[rows][labels[games[rows]] >= 0] for split, rows in found.items()}
 
 
-def _model(case: Case, head: Head, rows: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Model:
+def _model(
+    case: Case, head: Head, rows: Mapping[str, np.ndarray], class_names: Sequence[str],
+    held_out: Sequence[tuple[Seen, Statistics]] = (),
+) -> Model:  # fmt: skip
     """`head` with temperature and statistics from the images at `rows`, as add_class.py renews them."""
     raw = head.logits(case.features[FINAL])
     validation = rows["validation"]
-    logits = raw / calibration.fit_temperature(raw[validation], case.labels[validation])
+    temperature = calibration.fit_temperature(raw[validation], case.labels[validation])
+    logits = raw / temperature
     seen = [
         game_models.seen(logits, case.features, case.labels, rows[split], list(case.features))
         for split in ("train", "validation")
     ]
-    known = fitting.fit(*seen, class_names=class_names)
+    cooled = [(replace(own, logits=own.logits / temperature), without) for own, without in held_out]
+    known = fitting.fit(*seen, class_names=class_names, held_out=cooled)
     scores = known.known_scores(logits, case.features)
     return Model(known, logits, scores, scores >= known.thresholds()[logits.argmax(axis=1)])
 
@@ -223,6 +229,24 @@ def _fitted(features: np.ndarray, case: Case, rows: Mapping[str, np.ndarray]) ->
     """The head that add_class.py fits to [n, D] features of all classes."""
     observed = [Observed({FINAL: features[rows[split]]}, case.labels[rows[split]]) for split in ("train", "validation")]
     return extend.fitted_head(*observed, n_classes=len(case.class_names))
+
+
+def _held_out(
+    case: Case, groups: np.ndarray, rows: Mapping[str, np.ndarray], head: Head
+) -> list[tuple[Seen, Statistics]]:
+    """Training images of the new class that stand beside the validation images, as add_class.py takes them."""
+    train, validation = (
+        Observed({layer: own[rows[split]] for layer, own in case.features.items()}, case.labels[rows[split]])
+        for split in ("train", "validation")
+    )
+    n_classes = len(case.class_names)
+
+    def made(part: Observed) -> tuple[Head, Statistics]:
+        statistics = Statistics.of(part.features, part.labels, n_classes=n_classes)
+        return extend.fitted_head(part, validation, n_classes=n_classes, like=head), statistics
+
+    own = rows["train"][train.labels == case.new]
+    return extend.held_out(train, groups[own].tolist(), made, n_old=case.new)
 
 
 # Other ways; each gives a head from the images at some rows
@@ -284,7 +308,8 @@ def _added(
             continue
         start = time.process_time()
         head = _fitted(case.features[FINAL], case, rows)
-        after = _model(case, head, rows, case.class_names)
+        held_out = _held_out(case, corpus.groups, rows, head)
+        after = _model(case, head, rows, case.class_names, held_out)
         n_seen = sum(map(len, rows.values())) - len(case.old()["train"])
         seconds = time.process_time() - start + forward_s * n_seen
         test = rows["test"]

@@ -130,10 +130,11 @@ def head(
     """
     rows, (train, validation) = features.astype(np.float64), (indices["train"], indices["validation"])
     counts = np.bincount(labels[train], minlength=n_classes)
-    return linear_probe.fit(
+    found = linear_probe.fit(
         rows[train], labels[train], rows[validation], labels[validation], n_classes=n_classes,
         weights=counts.mean() / counts,
     )  # fmt: skip
+    return found.weight, found.bias
 
 
 def fine_tuned(

@@ -169,6 +169,8 @@ def _methods(
         "log-odds + final + middle block": [LOG_ODDS, final, middle],
         "log-odds + final + three blocks": [LOG_ODDS, final, *blocks],
         "three blocks": blocks,
+        "max-logit twice + final + middle block": [MAX_LOGIT, MAX_LOGIT, final, middle],
+        "max-logit + final, twice, + middle block": [MAX_LOGIT, MAX_LOGIT, final, final, middle],
     }
     found = {
         "MSP": terms[LOG_ODDS],  # The same order, and no ties at 1.

@@ -30,6 +30,7 @@ from memevit.model.classifier import Classifier, best_device
 from memevit.model.extend import Observed
 from memevit.model.heads import Head
 from memevit.model.image_dataset import image_datasets
+from memevit.model.open_set import Seen
 from memevit.model.processor import Processor
 from memevit.portable.open_set import KEY, OpenSet, StaleStatisticsError
 
@@ -176,6 +177,7 @@ def _changed(
     results.write_run(work_dir, _record(args, dataset_dir))
     calibrated = calibrate.finish(
         work_dir, grown, old.image_processor, splits, settings, statistics=statistics,
+        held_out=_held_out(old, change, seen, splits, head),
         seen={name: own.with_head(head) for name, own in seen.items()}, batch_size=args.batch_size,
     )  # fmt: skip
     sections = measure.record(work_dir, splits, calibrated.logits, seed=0, decided=calibrated.decided)
@@ -304,6 +306,25 @@ def _head(old: _Old, change: _Change, seen: Mapping[str, Observed], statistics: 
         return extend.fitted_head(seen["train"], seen["validation"], n_classes=len(change.class_names))
     head, rows = extend.head_of(old.model), [row for row, label in enumerate(change.label_of) if label >= 0]
     return Head(head.weight[rows], head.bias[rows], head.method)
+
+
+def _held_out(
+    old: _Old, change: _Change, seen: Mapping[str, Observed], splits: "datasets.DatasetDict", head: Head
+) -> list[tuple[Seen, open_set.Statistics]]:
+    """Training images of the new classes that stand beside the validation images, see `extend.held_out`."""
+    names = splits["train"].features["label"].names
+    pairs = zip(splits["train"]["label"], splits["train"]["group"], strict=True)
+    groups = [group for label, group in pairs if names[label] in change.added]
+
+    def made(train: Observed) -> tuple[Head, open_set.Statistics]:
+        n_classes = len(change.class_names)
+        if old.has_statistics_only:
+            statistics = open_set.Statistics.extended(old.known, change.label_of, train.features, train.labels)
+            return extend.head_from_statistics(statistics, seen["validation"]), statistics
+        statistics = open_set.Statistics.of(train.features, train.labels, n_classes=n_classes)
+        return extend.fitted_head(train, seen["validation"], n_classes=n_classes, like=head), statistics
+
+    return extend.held_out(seen["train"], groups, made, n_old=len(change.kept))
 
 
 def _old_answers(old: _Old, change: _Change, test: Observed) -> Answers:

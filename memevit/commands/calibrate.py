@@ -85,6 +85,7 @@ def finish(
     *,
     seen: Mapping[str, Seen] | None = None,
     statistics: open_set.Statistics | None = None,
+    held_out: Sequence[tuple[Seen, open_set.Statistics]] = (),
     before: np.ndarray | None = None,
     cache_dir: Path | None = None,
     batch_size: int = 64,
@@ -103,6 +104,7 @@ def finish(
         settings: of the calibration.
         seen: what the model computes for each split, in the labels of the model; computed here when None.
         statistics: of the training images; made of those in `seen` when None.
+        held_out: see `open_set.fit`.
         before: [n, C] validation logits of the model as it was trained, if an interrupted call may have calibrated it.
         cache_dir: where decoded pixels are kept.
         batch_size: images that the model sees at once.
@@ -120,7 +122,7 @@ def finish(
     )
     raw = seen["test"].logits * (1.0 if before is None else folded)
     open_set.fold_temperature(model, temperature)
-    seen = {name: replace(own, logits=own.logits / temperature) for name, own in seen.items()}
+    seen = {name: _cooled(own, temperature) for name, own in seen.items()}
     for key in (KEY, "custom_pipelines"):  # Of the model that this one was made of.
         vars(model.config).pop(key, None)
     backbone.save_checkpoint(model, image_processor, model_dir)
@@ -128,6 +130,7 @@ def finish(
     fitted = open_set.fit(
         seen["train"], validation=seen["validation"], class_names=class_names,
         false_rejection=settings.false_rejection, statistics_only=settings.statistics_only, statistics=statistics,
+        held_out=[(_cooled(own, temperature), without) for own, without in held_out],
         others=_features_of(others[::2], model, image_processor, batch_size=batch_size) if others else None,
     )  # fmt: skip
     written = open_set.write(model_dir, fitted, model, image_processor, temperature=temperature * folded)
@@ -156,6 +159,10 @@ def finish(
     logger.info("%s", known_scores.line(sections["open_set"]))
     logits = {name: seen[name].logits for name in decisions}
     return Calibrated(class_names, logits, decisions, sections)
+
+
+def _cooled(seen: Seen, temperature: float) -> Seen:
+    return replace(seen, logits=seen.logits / temperature)
 
 
 def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingArguments) -> Evaluated | None:

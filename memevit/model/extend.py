@@ -1,11 +1,13 @@
 """A trained model with other classes: a new head on the frozen backbone, fitted to features of all images."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -18,6 +20,7 @@ from memevit.portable import features
 from memevit.portable.open_set import OpenSet
 
 _TRAIN = 0  # In `bank.split`.
+_N_FOLDS = 3  # Of `held_out`; with 5 it takes longer and tells no more.
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,14 @@ class Observed:
         logits = head.logits(np.asarray(self.features[features.FINAL], dtype=np.float64))
         return Seen(logits.astype(np.float32), self.features, self.labels)
 
+    def at(self, rows: np.ndarray) -> "Observed":
+        """The images at `rows`, positions or a mask."""
+        return Observed({layer: own[rows] for layer, own in self.features.items()}, self.labels[rows])
+
     def relabelled(self, label_of: Sequence[int]) -> "Observed":
         """The images whose class has a new label, with that label; -1 leaves a class out."""
         labels = np.asarray(label_of)[self.labels]
-        kept = labels >= 0
-        return Observed({layer: own[kept] for layer, own in self.features.items()}, labels[kept])
+        return Observed(self.features, labels).at(labels >= 0)
 
     @property
     def none(self) -> "Observed":
@@ -58,8 +64,8 @@ def training_features(known: OpenSet) -> Observed | None:
     return Observed(own, known.arrays["bank.label"][rows].astype(np.int64))
 
 
-def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> Head:
-    """A head for all classes on the features that the old head saw.
+def fitted_head(train: Observed, validation: Observed, *, n_classes: int, like: Head | None = None) -> Head:
+    """A head for all classes on the features that the old head saw; `like` is one of nearly the same images.
 
     Raises:
         UserError: a class has no training or no validation image.
@@ -68,7 +74,7 @@ def fitted_head(train: Observed, validation: Observed, *, n_classes: int) -> Hea
     for own, name in zip(final, ("training", "validation"), strict=True):
         if missing := n_classes - len(np.unique(own.labels)):
             raise UserError(f"{missing} of {n_classes} classes have no {name} images. Add images of them.")
-    return heads.logistic(*final, n_classes=n_classes)
+    return heads.logistic(*final, n_classes=n_classes, like=like)
 
 
 def head_from_statistics(statistics: Statistics, validation: Observed) -> Head:
@@ -81,6 +87,34 @@ def head_from_statistics(statistics: Statistics, validation: Observed) -> Head:
     head = heads.lda_from_statistics(means.astype(np.float64), covariance_of(whitening))
     length = np.linalg.norm(validation.features[features.FINAL].astype(np.float64), axis=1).mean()
     return replace(head, weight=head.weight / length)
+
+
+def held_out(
+    train: Observed, groups: Sequence[str], made: Callable[[Observed], tuple[Head, Statistics]], *, n_old: int
+) -> list[tuple[Seen, Statistics]]:
+    """Training images of new classes as heads and statistics that were made without them see them.
+
+    The backbone was not trained on them, so that they count as validation images do: of a new class there are few, and
+    a threshold that rests on two or three images is an accident.
+
+    Args:
+        train: of all classes, or of the new ones alone.
+        groups: of the images of new classes in `train`, in their order; what belongs together is held out together.
+        made: head and statistics from what is left of `train`.
+        n_old: labels below this are old classes.
+    """
+    new, found = np.flatnonzero(train.labels >= n_old), []
+    if (n_folds := min(_N_FOLDS, len(set(groups)))) < 2:
+        return found
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # A class has fewer images than there are folds.
+        parts = list(folds.split(new, train.labels[new], groups=groups))
+    for kept, own in parts:
+        if len(np.unique(train.labels[new[kept]])) == len(np.unique(train.labels[new])):
+            head, statistics = made(train.at(np.delete(np.arange(len(train.labels)), new[own])))
+            found.append((train.at(new[own]).with_head(head), statistics))
+    return found
 
 
 def head_of(model: PreTrainedModel) -> Head:

@@ -157,6 +157,7 @@ def fit(
     statistics_only: bool = False,
     statistics: Statistics | None = None,
     others: Seen | None = None,
+    held_out: Sequence[tuple[Seen, Statistics]] = (),
 ) -> open_set.OpenSet:
     """Statistics, standardisation and threshold.
 
@@ -170,6 +171,7 @@ def fit(
         statistics_only: leave out the features of single images.
         statistics: of the training images, where `train` does not hold them all; made of `train` when None.
         others: images of none of the classes, which the score learns to tell apart; their labels mean nothing.
+        held_out: more images that count as validation images do, each lot with statistics that don't contain it.
 
     Returns:
         What goes into config.json and open_set.safetensors, still without a probe.
@@ -180,21 +182,24 @@ def fit(
     made = statistics or Statistics.of(train.features, train.labels, n_classes=len(class_names))
     arrays = dict(made.arrays)
     if others is not None:
-        known, labels = (stored[0], train.labels) if statistics is None else (stored[1], validation.labels)
-        arrays["others.weight"] = _away_from(_as_stored(others.features), known, labels, arrays)
+        known = (stored[0], train.labels) if statistics is None else (stored[1], validation.labels)
+        arrays["others.weight"] = _away_from(_as_stored(others.features), *known, arrays)
         score.append(OTHERS)
-    terms = open_set.raw_terms(validation.logits, stored[1], arrays, score)
-    arrays["standard.median"], arrays["standard.scale"] = standard(terms, validation.labels)
+    unseen = [(validation, arrays), *((own, arrays | without.arrays) for own, without in held_out)]
+    terms = [open_set.raw_terms(own.logits, _as_stored(own.features), without, score) for own, without in unseen]
+    terms, logits = np.concatenate(terms), np.concatenate([own.logits for own, _ in unseen])
+    labels = np.concatenate([own.labels for own, _ in unseen])
+    arrays["standard.median"], arrays["standard.scale"] = standard(terms, labels)
     scores = open_set.standardised(terms, arrays["standard.median"], arrays["standard.scale"])
-    predicted = np.asarray(validation.logits).argmax(axis=1)
+    predicted = logits.argmax(axis=1)
     arrays |= {
         "validation.score": scores,
         "validation.predicted": predicted.astype(np.int32),
-        "validation.label": np.asarray(validation.labels, dtype=np.int32),
+        "validation.label": labels.astype(np.int32),
     }
     if not statistics_only:
         arrays |= _bank(stored, train, validation)
-    weights = balanced_weights(validation.labels)
+    weights = balanced_weights(labels)
     threshold, expected, interval = conformal_threshold(scores, weights, false_rejection)
     settings = {
         "version": open_set.VERSION,
@@ -208,7 +213,7 @@ def fit(
         "threshold": threshold,
         "threshold_per_predicted_class": _per_class(scores, predicted, class_names, false_rejection),
         "n_training": dict(zip(class_names, made.counts.tolist(), strict=True)),
-        "n_calibration": _counts(validation.labels, class_names),
+        "n_calibration": _counts(labels, class_names),
         "reject_label": reject_label(class_names),
         "statistics_only": statistics_only,
     }

@@ -129,7 +129,7 @@ def test_the_probe_of_every_kind_of_backbone_fits_into_its_head(tmp_path, prepar
     images = image_datasets(splits, Processor.of(image_processor), None, seed=0)["test"]
     see = {"normalise": images.normalise, "collate": as_batch}
     features = linear_probe.forward_dataset(model, images, layers=(linear_probe.FINAL,), **see).features["final"]
-    weight, bias = linear_probe.fit(features, images.labels, features, images.labels, n_classes=3)
+    weight, bias, _ = linear_probe.fit(features, images.labels, features, images.labels, n_classes=3)
     linear_probe.put_into_head(model, weight, bias)
     logits = linear_probe.forward_dataset(model, images, **see).logits
     assert np.allclose(logits, features @ weight.T + bias, atol=1e-3 * np.abs(logits).max())

@@ -166,7 +166,7 @@ def test_two_classes_and_a_class_without_training_images_get_a_head_too():
     random = np.random.default_rng(0)
     labels = np.repeat([0, 2], 30)
     inputs = random.normal(size=(60, 4)) + labels[:, None]
-    weight, bias = linear_probe.fit(inputs, labels, inputs, labels, n_classes=3)
+    weight, bias, _ = linear_probe.fit(inputs, labels, inputs, labels, n_classes=3)
     logits = inputs @ weight.T + bias
     expected = LogisticRegression(C=1.0 / (60 * min(linear_probe.PENALTIES)) * 2, tol=1e-8).fit(
         (inputs - inputs.mean(0)) / inputs.std(0), labels
@@ -181,7 +181,7 @@ def test_the_head_is_that_of_a_logistic_regression():
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 40)
     inputs = random.normal(size=(120, 5)) * [1, 2, 3, 4, 5] + labels[:, None] * [1.0, 0.5, 0.0, -1.0, 2.0] + 3.0
-    weight, bias = linear_probe.fit(inputs, labels.tolist(), inputs, labels.tolist(), n_classes=3)
+    weight, bias, _ = linear_probe.fit(inputs, labels.tolist(), inputs, labels.tolist(), n_classes=3)
     scaled = (inputs - inputs.mean(0)) / inputs.std(0)
     # On its own training images the weakest penalty has the lowest loss; scikit-learn's is 1 / (n penalty).
     strength = 1.0 / (len(labels) * min(linear_probe.PENALTIES))
@@ -198,3 +198,20 @@ def test_a_probe_before_fine_tuning_starts_from_a_head_that_works(tmp_path, smal
     assert run_finetune(*argv, *steps, "--output_dir", tmp_path / "both", "--probe_first") == 0
     heads = [AutoModelForImageClassification.from_pretrained(tmp_path / name).classifier for name in ("probe", "both")]
     assert torch.allclose(heads[0].weight, heads[1].weight, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_fit_like_another_is_what_its_penalty_gives_from_nothing(n_classes):
+    random = np.random.default_rng(0)
+    labels = np.arange(120) % n_classes
+    inputs = random.normal(size=(120, 5)) * [1, 10, 0.1, 1, 1] + np.eye(5)[labels]
+    whole = linear_probe.fit(inputs, labels, inputs[::3], labels[::3], n_classes=n_classes)
+    part = linear_probe.fit(inputs[20:], labels[20:], inputs, labels, n_classes=n_classes, like=whole)
+    kept = inputs[20:]
+    scaled = (kept - kept.mean(axis=0)) / kept.std(axis=0)
+    strength = (2 if n_classes == 2 else 1) / (100 * whole.penalty)
+    expected = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(scaled, labels[20:]).predict_proba(scaled)
+    logits = kept @ part.weight.T + part.bias
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, atol=2e-3)
+    assert part.penalty == whole.penalty
