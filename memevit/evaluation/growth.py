@@ -94,7 +94,7 @@ def table(found: Mapping[str, Any]) -> str:
         low, high = row["after_interval"]
         lines.append(
             f"{row['class_name']:<{width}} {row['n']:>5}  {row['before']:.3f}   "
-            f"{row['after']:.3f} ({low:.3f}-{high:.3f})   {row['p_value']:.2f}"
+            f"{row['after']:.3f} ({low:.3f}-{high:.3f})   {row['p_value']:.2g}"
         )
     for row in found["new_classes"]:
         lines.append(

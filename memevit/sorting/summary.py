@@ -8,7 +8,7 @@ from memevit import escape, labels
 from memevit.sorting.folders import NOT_CLASSES
 from memevit.sorting.placement import Placer
 from memevit.sorting.run import Counts
-from memevit.sorting.undo import KEPT, NOTHING_TO_DO, RESTORED, Undone
+from memevit.sorting.undo import KEPT, NOTHING_TO_DO, REMOVED, RESTORED, Undone
 
 MAX_RUNNING_LABELS = 4
 MAX_SUMMARY_LABELS = 30
@@ -70,9 +70,12 @@ def _reasons(found: Counter[str]) -> str:
 
 def undone_lines(found: Undone, log: Path) -> list[str]:
     """What `undo` did, a line each."""
-    said = [f"{plural(found.counts[RESTORED], 'file')} put back"]
-    if found.counts[NOTHING_TO_DO]:
-        said[0] += f", {found.counts[NOTHING_TO_DO]:,} were as before already"
+    parts = [
+        (found.counts[REMOVED], "removed from the folders, whose originals are where they were"),
+        (found.counts[RESTORED], "moved back"),
+        (found.counts[NOTHING_TO_DO], "as before already"),
+    ]
+    said = [", ".join(f"{n:,} {done}" for n, done in parts if n) or "Nothing to undo"]
     if not found.counts[KEPT]:
         return [f"{said[0]}. The log {log} is done with and removed."]
     said[0] += f", {found.counts[KEPT]:,} left as they are:"

@@ -13,7 +13,7 @@ from memevit.sorting.copying import PARTIAL_PREFIX, PARTIAL_SUFFIX, is_partial
 
 MAX_KEPT_SHOWN = 20
 
-RESTORED, NOTHING_TO_DO, KEPT = "restored", "nothing to do", "kept"
+REMOVED, RESTORED, NOTHING_TO_DO, KEPT = "removed", "restored", "nothing to do", "kept"
 
 
 @dataclass
@@ -81,7 +81,7 @@ def _undo_one(into: Path, record: journal.Record) -> tuple[str, str]:
         if not _is_file(filed) or not copying.is_same_content(filed, source):
             return KEPT, f"it differs from {source}"
         filed.unlink()
-        return RESTORED, ""
+        return REMOVED, ""
     if record["do"] != "move" and not source.parent.is_dir():
         return KEPT, f"the folder of the original, {source.parent}, is gone"
     try:
