@@ -1,4 +1,4 @@
-"""Teach a trained model another class without starting again, or take one out, or rename one.
+r"""Teach a trained model another class without starting again, or take one out, or rename one.
 
     python add_class.py --model model/ --dataset prepared/ --images genshin/ --class_name genshin_impact \
         --output_dir model-3/

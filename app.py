@@ -75,7 +75,8 @@ def _words(model_dir: Path, class_names: list[str]) -> description.Description:
     """Title and sentence, from results.json where the model has one."""
     has_results = (model_dir / results.RESULTS_FILE).is_file()
     data = dict(results.read(model_dir).get("data") or {}) if has_results else {}
-    return description.describe({"data": data | {"classes": class_names}}, name=model_dir.resolve().name)
+    title = description.question(class_names)
+    return description.describe({"data": data | {"classes": class_names}}, name=title, title=title)
 
 
 def _free_port(host: str, port: int) -> int:

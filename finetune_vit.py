@@ -51,7 +51,7 @@ def main(
 
     if args.process_index:
         logging.disable(logging.INFO)  # The first process speaks for all.
-    if open_set_args.calibrate_only:
+    if model_args.calibrate_only:
         done = calibrate.run(model_args, open_set_args, args)
     else:
         done = finetune.run(model_args, recipe_args, run_args, open_set_args, args)

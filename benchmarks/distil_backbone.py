@@ -1,4 +1,4 @@
-"""Teach a small Vision Transformer what two large networks and the backbone it begins as see in real images.
+r"""Teach a small Vision Transformer what two large networks and the backbone it begins as see in real images.
 
     python -m benchmarks.debian_images --output images/
     python -m benchmarks.distil_backbone --config vit-micro-patch12-96 --images images/ --work_dir runs/distilled \

@@ -155,6 +155,10 @@ class ModelArguments:
         default=True,
         metadata={"help": "Decode every image only once, into DATASET.cache/, if there is enough disk space."},
     )
+    calibrate_only: bool = field(
+        default=False,
+        metadata={"help": "Only calibrate the trained model at --model_name_or_path, and write it to --output_dir."},
+    )
     overwrite: bool = field(
         default=False, metadata={"help": "Replace what lies at --output_dir; all that is in it is deleted."}
     )
@@ -205,10 +209,6 @@ class OpenSetArguments:
     temperature: bool = field(
         default=True,
         metadata={"help": "Calibrate the probabilities with a temperature that becomes part of the weights."},
-    )
-    calibrate_only: bool = field(
-        default=False,
-        metadata={"help": "Do only this, without training, for the trained model at --model_name_or_path."},
     )
     unknown_class: bool = field(
         default=False,

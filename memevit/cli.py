@@ -5,7 +5,7 @@ import difflib
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 
 from memevit import escape
 from memevit.errors import Interrupted, UserError
@@ -111,7 +111,9 @@ def _parse(
         groups = groups[0]()
     from transformers import HfArgumentParser  # Takes most of a second: not for those who import this module.
 
-    parser = HfArgumentParser(groups, description=doc, formatter_class=_Help, allow_abbrev=False)
+    parser = HfArgumentParser(
+        groups, description=doc, formatter_class=_Help, allow_abbrev=False, usage=_usage(groups, positional)
+    )
     if positional:
         parser.add_argument(positional.name, nargs="+" if positional.is_required else "*", help=positional.help)
     try:
@@ -124,6 +126,18 @@ def _parse(
         raise UserError(_unknown_option_message(unknown[0], parser))
     extra = [getattr(values.pop(), positional.name)] if positional else []
     return values, extra
+
+
+def _usage(groups: Sequence[type], positional: Positional | None) -> str:
+    """What must be given, in one line: finetune_vit.py has more than a hundred options."""
+    needed = [
+        f" --{own.name} {own.name.upper()}"
+        for group in groups
+        for own in fields(group)
+        if own.default is MISSING and own.default_factory is MISSING
+    ]
+    named = f" {positional.name.upper()}{' ...' if positional.is_required else ' [...]'}" if positional else ""
+    return f"%(prog)s{''.join(needed)} [options]{named}"
 
 
 def value_of(flag: str, argv: Sequence[str] | None = None) -> str | None:

@@ -49,3 +49,9 @@ def test_both_spellings_of_a_flag_are_accepted():
     seen = []
     assert cli.run(seen.append, Arguments, doc="", argv=["--some-file", "a", "--dry-run"]) == 0
     assert (seen[0].some_file, seen[0].dry_run) == ("a", True)
+
+
+def test_help_begins_with_one_line_of_what_must_be_given(shown):
+    assert shown[0].startswith("usage: ")
+    assert shown[0].endswith(" --some_file SOME_FILE [options]")
+    assert shown[1:3] == ["", "Do it."]

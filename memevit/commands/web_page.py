@@ -25,7 +25,7 @@ def write_html(
     Args:
         model_dir: a model folder.
         path: the .html file.
-        title: of the page; by default that of the data.
+        title: of the page; a question that names the classes when None.
         sentence: what the page says about the model; by default which classes it tells apart.
         runtime: folder with ONNX Runtime Web; fetched by npm once when None.
 
@@ -39,7 +39,8 @@ def write_html(
     classifier = Classifier.load(model_dir, device=torch.device("cpu"))  # Also checks the statistics.
     found = results.read(model_dir) if (model_dir / results.RESULTS_FILE).is_file() else {}
     data = dict(found.get("data") or {}) | {"classes": classifier.class_names}
-    words = description.describe({"data": data}, name=model_dir.resolve().name, title=title, sentence=sentence)
+    name = title or description.question(classifier.class_names)
+    words = description.describe({"data": data}, name=name, title=name, sentence=sentence)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         drawn = checks.Reference.of(classifier.class_names, list(classifier.classify(checks.drawn_images(folder))))
@@ -52,14 +53,18 @@ def served(path: Path, *, host: str, port: int) -> Iterator[str]:
     """Serve one HTML file at the address that is given while the context lasts."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802, the name that the library calls
+        def do_HEAD(self) -> bool:  # noqa: N802, the name that the library calls
             is_page = self.path.split("?")[0] in ("/", f"/{path.name}")
             self.send_response(200 if is_page else 404)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(path.stat().st_size if is_page else 0))
             self.end_headers()
-            if is_page:
-                self.wfile.write(path.read_bytes())
+            return is_page
+
+        def do_GET(self) -> None:  # noqa: N802
+            if self.do_HEAD():
+                with contextlib.suppress(ConnectionError):  # Somebody closed the page while it loaded.
+                    self.wfile.write(path.read_bytes())
 
         def log_message(self, *_: object) -> None:
             """Say nothing: the address of the page was logged already."""

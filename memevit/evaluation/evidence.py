@@ -343,9 +343,11 @@ def missing_note(names: Sequence[str]) -> str:
 
 def plain_lines(found: Mapping[str, Any]) -> str:
     """The verdict and the baselines as text."""
+    compared = [row for row in found["measurements"] if "p_holm" in row]
     lines = [found["summary"]]
-    for row in found["measurements"]:
-        if "p_holm" in row:
-            verdict_of = "beaten" if row["is_beaten"] else "NOT beaten"
-            lines.append(f"  {row['subject']:<22} {row['value']:.3f}  {verdict_of}, p = {row['p_holm']:.3g}")
+    if compared:
+        lines.append("Baselines on the same images (exact McNemar tests; p is Holm-corrected for their number):")
+    for row in compared:
+        verdict_of = "beaten" if row["is_beaten"] else "NOT beaten"
+        lines.append(f"  {row['subject']:<22} {row['value']:.3f}  {verdict_of}, p = {row['p_holm']:.3g}")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import Any
 from memevit import escape
 
 MAX_LISTED_CLASSES = 12
+MAX_IN_QUESTION = 4
 MAX_TAGS = 20
 _KAGGLE = re.compile(r"kaggle:([A-Za-z0-9][\w-]*/[A-Za-z0-9][\w-]*)(?:/versions/\d+)?", re.ASCII)
 _HUB = re.compile(r"hub:([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@[\w./-]+)?", re.ASCII)
@@ -83,6 +84,20 @@ def listed(class_names: Sequence[str]) -> str:
     if len(names) > MAX_LISTED_CLASSES:
         names[MAX_LISTED_CLASSES:] = [f"{len(names) - MAX_LISTED_CLASSES} more"]
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def question(class_names: Sequence[str]) -> str:
+    """The title of a page where a model can be tried, which needs no name of a repository.
+
+    Example:
+        >>> question(["animal_crossing", "doom"]), question([f"c{number}" for number in range(14)])
+        ('Animal crossing or doom?', 'Which of 14 classes is it?')
+    """
+    names = [readable(name) for name in class_names]
+    if not 1 < len(names) <= MAX_IN_QUESTION:
+        return f"Which of {len(names)} classes is it?"
+    text = f"{', '.join(names[:-1])} or {names[-1]}?"
+    return text[:1].upper() + text[1:]
 
 
 def readable(class_name: str) -> str:

@@ -5,10 +5,14 @@ import http.server
 import json
 import re
 import shutil
+import socket
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 
+from memevit.commands import web_page
 from memevit.errors import UserError
 from memevit.hub import html_page, web_runtime
 from tests.conftest import run_push
@@ -123,3 +127,21 @@ JSON.stringify([...document.querySelectorAll('#results li')].map((item) => ({
     [name.textContent, parseFloat(item.querySelectorAll('.bar i')[i].style.width) / 100]),
 })))
 """
+
+
+def test_a_page_is_served_also_to_those_who_leave_early(tmp_path, capfd):
+    page = tmp_path / "index.html"
+    page.write_bytes(b"x" * 20_000_000)
+    with web_page.served(page, host="127.0.0.1", port=0) as address:
+        host, port = address.removeprefix("http://").rstrip("/").split(":")
+        for _ in range(3):
+            with socket.create_connection((host, int(port))) as visitor:
+                visitor.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                visitor.recv(100)
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD")) as answer:
+            assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, "20000000", b"")
+        with urllib.request.urlopen(address) as answer:
+            assert len(answer.read()) == 20_000_000
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{address}other")
+    assert "Traceback" not in capfd.readouterr().err
