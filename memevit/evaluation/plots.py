@@ -47,10 +47,10 @@ def curves_png(history: Sequence[dict[str, float]], *, best_step: int | None) ->
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4), dpi=DPI)
+    figure = Figure(figsize=(11, 4.4), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.06, right=0.92, bottom=0.13, top=0.92, wspace=0.18)
+    figure.subplots_adjust(left=0.06, right=0.92, bottom=0.21, top=0.92, wspace=0.18)
     _draw(left, history, {"train_loss": "training", "eval_loss": "validation"})
     left.set(xlabel="step", ylabel="loss", title="Loss")
     _draw(right, history, {"eval_accuracy": "accuracy", "eval_macro_f1": "macro F1"})
@@ -58,13 +58,13 @@ def curves_png(history: Sequence[dict[str, float]], *, best_step: int | None) ->
     rate = right.twinx()
     _draw(rate, history, {"learning_rate": "learning rate"}, color="tab:gray", linewidth=1, marker="")
     rate.set_ylabel("learning rate", color="tab:gray")
-    right.set_zorder(rate.get_zorder() + 1)  # With its legend in front of the line of the rate.
+    right.set_zorder(rate.get_zorder() + 1)
     right.patch.set_visible(False)
     for axes in (left, right):
         if best_step is not None:
             axes.axvline(best_step, color="black", linestyle=":", linewidth=1, label=f"chosen: step {best_step}")
         axes.grid(alpha=0.3)
-        axes.legend(loc="best" if axes is left else "lower right")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)  # It covers no line there.
     content = io.BytesIO()
     canvas.print_png(content, metadata={"Software": None})
     return content.getvalue()
@@ -112,9 +112,9 @@ def _label(class_name: str) -> str:
 
 
 def _draw(axes, history: Sequence[dict[str, float]], titles: dict[str, str], **style: object) -> None:
-    for name, title in titles.items():
+    for (name, title), line in zip(titles.items(), ("-", "--"), strict=False):  # Two that agree are both seen.
         points = [(row["step"], row[name]) for row in history if name in row]
         if points:
             steps, values = zip(*points, strict=True)
             # A mark for each point, so that a single one is seen as well.
-            axes.plot(steps, values, **{"marker": "o", "markersize": 3, "label": title} | style)
+            axes.plot(steps, values, **{"marker": "o", "markersize": 3, "linestyle": line, "label": title} | style)
