@@ -111,6 +111,8 @@ def _parse(
         groups = groups[0]()
     from transformers import HfArgumentParser  # Takes most of a second: not for those who import this module.
 
+    # It has imported the client of the Hub. Our handler shows its messages, too, and once is enough.
+    logging.getLogger("huggingface_hub").handlers.clear()
     parser = HfArgumentParser(
         groups, description=doc, formatter_class=_Help, allow_abbrev=False, usage=_usage(groups, positional)
     )

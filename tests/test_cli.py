@@ -1,6 +1,8 @@
 """What --help says about a flag."""
 
 import dataclasses
+import subprocess
+import sys
 from dataclasses import field
 
 import pytest
@@ -55,3 +57,14 @@ def test_help_begins_with_one_line_of_what_must_be_given(shown):
     assert shown[0].startswith("usage: ")
     assert shown[0].endswith(" --some_file SOME_FILE [options]")
     assert shown[1:3] == ["", "Do it."]
+
+
+def test_messages_of_the_client_of_the_hub_are_shown_once():
+    code = (
+        "import logging, sys\n"
+        "from memevit import cli\n"
+        "logger = logging.getLogger('huggingface_hub.utils._http')\n"
+        "sys.exit(cli.run(lambda: logger.warning('Retrying'), lambda: (), doc='', argv=[]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["Retrying"]

@@ -83,7 +83,6 @@ def _loaded(name: str, revision: str | None, config_name: str | None) -> Any:
     import datasets
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
 
-    logging.getLogger("huggingface_hub").handlers.clear()  # Ours shows its messages, too, and once is enough.
     page = f"https://huggingface.co/datasets/{name}"
     try:
         splits = datasets.load_dataset(name, config_name, revision=revision)

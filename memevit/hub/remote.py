@@ -413,13 +413,14 @@ def _keep_signatures_out_of_the_log() -> None:
     """Whoever has the address of an upload may write there: no log shows it."""
     for name in ("httpx", "httpx2"):  # They log every address at the level of our own messages.
         logging.getLogger(name).setLevel(logging.WARNING)
-    for handler in logging.getLogger("huggingface_hub").handlers:
+    for handler in [*logging.getLogger().handlers, *logging.getLogger("huggingface_hub").handlers]:
         if _without_query not in handler.filters:
             handler.addFilter(_without_query)
 
 
 def _without_query(record: logging.LogRecord) -> bool:
-    record.msg, record.args = retry.without_query(record.getMessage()), ()
+    if record.name.startswith("huggingface_hub"):
+        record.msg, record.args = retry.without_query(record.getMessage()), ()
     return True
 
 
