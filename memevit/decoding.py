@@ -74,6 +74,20 @@ def decode(path: Path, render: Callable[[Image.Image], np.ndarray]) -> np.ndarra
         return str(error)
 
 
+@contextlib.contextmanager
+def early() -> Iterator[None]:
+    """Start a process before the pool that takes it, so that it comes up while something else is loaded."""
+    decoder = _Decoder()
+    _early.append(decoder)
+    try:
+        yield
+    finally:
+        if decoder in _early:
+            _early.remove(decoder)
+            decoder.kill()
+            decoder.close()
+
+
 def map_ordered(
     function: Callable[[Item], Result],
     items: list[Item],
@@ -186,7 +200,8 @@ class _Team:
         with self._lock:
             if self._is_stopped:
                 raise RuntimeError("the decoders have been stopped")
-            decoder = _Decoder(self._function)
+            decoder = _early.pop() if _early else _Decoder()
+            decoder.give(self._function)
             self._started = [one for one in self._started if not one.is_lost] + [decoder]
         self._own.decoder = decoder
         return decoder
@@ -207,7 +222,7 @@ class _Team:
 class _Decoder:
     """A process that handles one item at a time, seen from outside."""
 
-    def __init__(self, function: Callable) -> None:
+    def __init__(self) -> None:
         ours, theirs = Pipe()
         root = str(Path(__file__).parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -223,8 +238,11 @@ class _Decoder:
             )
         self._socket: Connection = ours
         self.is_lost = self._is_ready = False
+
+    def give(self, function: Callable) -> None:
+        """Say what is to be done with each item."""
         with contextlib.suppress(OSError):  # A process that died at once is noticed at the first question.
-            ours.send(function)
+            self._socket.send(function)
 
     def ask(self, item: object) -> Any:
         """The result of `item`; what the function raises is raised here.
@@ -264,6 +282,9 @@ class _Decoder:
 
     def close(self) -> None:
         self._socket.close()
+
+
+_early: list[_Decoder] = []  # Started by `early`, and not taken yet.
 
 
 def serve(socket: Connection) -> None:

@@ -94,10 +94,15 @@ def test_paths_are_read_only_a_little_ahead_of_the_results(tmp_path):
     found.close()
 
 
-def test_an_end_in_the_middle_leaves_no_process(tmp_path, monkeypatch):
+def counted(monkeypatch):
     started = []
     popen = decoding.subprocess.Popen
     monkeypatch.setattr(decoding.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    return started
+
+
+def test_an_end_in_the_middle_leaves_no_process(tmp_path, monkeypatch):
+    started = counted(monkeypatch)
     found = decoding.decoded(drawn(tmp_path, 20), SQUARE, n_processes=2)
     next(found)
     found.close()
@@ -113,3 +118,21 @@ def test_a_decoder_starts_without_heavy_packages(forbidden):
 
     root = Path(__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_a_process_that_was_started_early_is_the_first_of_the_pool(tmp_path, monkeypatch):
+    started = counted(monkeypatch)
+    with decoding.early():
+        assert len(started) == 1
+        found = [levels for _, levels in decoding.decoded(drawn(tmp_path, 3), SQUARE, n_processes=1)]
+        assert not any(isinstance(levels, str) for levels in found)
+    assert len(started) == 1
+    assert started[0].poll() is not None
+
+
+def test_a_process_that_was_started_early_and_not_needed_ends(monkeypatch):
+    started = counted(monkeypatch)
+    with decoding.early():
+        assert started[0].poll() is None
+    assert started[0].poll() is not None
+    assert decoding._early == []

@@ -1,7 +1,8 @@
-"""LoRA adapters: added before training, merged into the weights afterwards."""
+"""LoRA adapters: added before training, merged into the weights afterwards.
 
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
+peft is imported where it is needed: sorting loads models, too, and would start later for nothing.
+"""
+
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -26,6 +27,8 @@ def add(model: PreTrainedModel, *, rank: int) -> None:
     Source:
         Hu et al., LoRA, 2021 (arXiv:2106.09685).
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     blocks = tuple(f"{name}." for name in layers.block_names(model))
     # nn.MultiheadAttention reads its weights without calling the layer, so an adapter there has no effect.
     inside_attention = tuple(
@@ -48,6 +51,8 @@ def add(model: PreTrainedModel, *, rank: int) -> None:
 
 def merge(model: nn.Module) -> None:
     """Merge the adapters of `model`, if there are any, into its weights and remove them."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     adapted = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
     for name, layer in adapted:
         layer.merge(safe_merge=True)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from memevit import cores, labels
+from memevit import cores, decoding, labels
 from memevit.errors import Interrupted, UserError
 from memevit.sorting import inputs, processes, rows, summary, watch
 from memevit.sorting import undo as undoing
@@ -114,6 +114,7 @@ def sort(options: Options, paths: list[str], load: Callable[[], Classifier], tea
             shared_folder.mkdir(parents=True)
             stack.callback(shutil.rmtree, shared_folder, ignore_errors=True)
             team.wait()
+        stack.enter_context(decoding.early())
         classifier = load()
         placer = _placer(options, paths, classifier, stack)
         classify = _row_maker(options, classifier, team)
