@@ -1,4 +1,4 @@
-r""""Measure what each choice of the fine-tuning recipe is worth: every arm changes the default in one thing.
+r"""Measure what each choice of the fine-tuning recipe is worth: every arm changes the default in one thing.
 
     python -m benchmarks.recipe --datasets games/ sample/ --backbone backbones/vit-micro-patch8-64
     python -m benchmarks.recipe --datasets games/ --backbone runs/micro/backbone --arms default mixup --seeds 0 1 2
