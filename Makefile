@@ -20,7 +20,7 @@ demo: export HF_HUB_OFFLINE = 1
 demo: install
 	rm -rf "$(DEMO)"
 	$(BIN)/python data_prep.py --source sample --output_dir $(DEMO)/data
-	$(LAUNCH) finetune_vit.py --dataset $(DEMO)/data --output_dir $(DEMO)/model --model_name_or_path backbones/vit-micro-patch8-64 \
+	$(LAUNCH) finetune_vit.py --dataset $(DEMO)/data --output_dir $(DEMO)/model --model_name_or_path backbones/vit-micro-patch12-96 \
 		--precision fp32
 	$(BIN)/python -m memevit.commands.demo $(DEMO) --fill_inbox
 	$(BIN)/python sort_memes.py --model $(DEMO)/model $(DEMO)/inbox --into $(DEMO)/sorted --min_probability 0.6 \

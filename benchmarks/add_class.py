@@ -1,6 +1,6 @@
 """Measure what adding a class costs and gives, against other ways to add it and against training from the start.
 
-    python -m benchmarks.add_class --images games/ --backbone backbones/vit-micro-patch8-64 --fine_tune --epochs 4
+    python -m benchmarks.add_class --images games/ --backbone backbones/vit-micro-patch12-96 --fine_tune --epochs 4
     python -m benchmarks.add_class --images games/ --backbone dinov2-small-8-layers --image_size 112
 
 `games/` holds a folder per class and, to keep images of one thing on one side of a split, a manifest.csv with the columns

@@ -1,15 +1,20 @@
-"""Write the card of a shipped backbone from what was measured.
+"""Write the card of the shipped backbone from what was measured.
 
-    python -m benchmarks.backbone_card --backbone backbones/vit-micro-patch8-64
+    python -m benchmarks.backbone_card --backbone backbones/vit-micro-patch12-96
 
-Reads benchmarks/results/backbone_pretraining_NAME.json, which pretrain_backbone.py wrote as pretraining.json, and
-benchmarks/results/backbone_transfer_NAME.json of backbone_transfer.py; writes README.md into the folder.
+Reads of benchmarks/results/, for the backbone called NAME: distillation_NAME.json (pretraining.json of
+distil_backbone.py), distillation_images.json (index.json of debian_images.py, and how many crops were made of it), and
+backbone_transfer_NAME.json and backbone_transfer_NAME_photographs.json of backbone_transfer.py, these two also for the
+network that it began as. Writes README.md and SOURCES.md into the folder.
 """
 
 import json
 import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors.numpy import load_file
 
@@ -27,6 +32,16 @@ METHODS = {
     "colour_histogram": "logistic regression on colours, no shapes",
     "file_properties": "trees on width, height, bytes and format, no pixels",
 }
+SETS = ("", "_photographs")  # Ends of names of result files: open-games, and photographs.
+KINDS = {"photographs": "photographs", "art": "images from games", "clip_art": "pieces of clip art"}
+TARGETS = {
+    "features": "features of the EfficientNet",
+    "logits": "its 1,000 logits",
+    "transformer_cls": "class token of the DINOv2",
+    "transformer_patches": "its patch tokens",
+    "start_cls": "class token of the formula network",
+    "start_patches": "its patch tokens",
+}
 
 TEMPLATE = """---
 license: apache-2.0
@@ -34,15 +49,15 @@ library_name: transformers
 pipeline_tag: image-feature-extraction
 tags:
 - vit
-- formula-driven-supervised-learning
+- distillation
 ---
 
 # {name}
 
 A Vision Transformer of {million_parameters:.2f} million parameters ({layers} layers, width {width}, {heads} heads,
-{size} x {size} pixels, patches of {patch}), pretrained on images that are drawn from mathematical formulas. It has
-seen no photograph, no game and no work of anyone else, so its licence is this project's: Apache-2.0. It is meant for
-demonstrations, tests and laptops without a network; for real work take a backbone that was pretrained on photographs.
+{size} x {size} pixels, patches of {patch}). It was taught by two larger networks and by a network pretrained on
+formulas, on free images. It is meant for demonstrations, tests and laptops without a network; for real work take a
+larger one, such as `google/vit-base-patch16-224-in21k`.
 
 ```python
 from transformers import AutoModelForImageClassification
@@ -50,54 +65,84 @@ from transformers import AutoModelForImageClassification
 model = AutoModelForImageClassification.from_pretrained("backbones/{name}", num_labels=2)
 ```
 
-## Data
+## Teachers
 
-`benchmarks/formula_images.py` draws scenes: a background and up to seven objects that cover one another. Palette
-({palette} of them), texture ({texture}: superposed waves and noise with a power-law spectrum), contour ({contour}:
-waves around a circle), style ({style}: outlines, pixel size, blur, grain, shading) and fractal ({fractal} iterated
-function systems) are drawn independently, and each parameter is changed by a few percent every time. No image is
-drawn twice.
+| teacher | what it says of an image | licence |
+|---|---|---|
+| EfficientNet-Lite0, trained on ImageNet-1k, at {crop_size} px | features before its head, 1,000 logits | Apache-2.0 |
+| the first 8 of 12 blocks of a DINOv2 ViT-S/14, at {transformer_size} px | class token, patch tokens | Apache-2.0 |
+| the network that this one began as, pretrained on drawn formulas | class token, patch tokens | Apache-2.0 |
+
+The last keeps what formulas teach about textures and contours, which serves game art. `benchmarks.pretrain_backbone`
+makes it, with the settings `vit-micro-patch8-64`; its embedding of patches of 8 pixels was resized to 12.
+
+## Images
+
+{n_crops:,} crops of {n_images:,} images of {n_packages} packages of Debian's main archive, which is free by policy:
+{kinds}. {captioned:.0%} of the crops got a caption or the frame of a meme. None of the images is in this repository.
+They have licences of their own, which [SOURCES.md](SOURCES.md) lists with the versions of the packages. Whether weights
+that were learned from an image are a work derived from it is not settled; if that matters to you, read the list.
+
+The open-source games on which this network is measured are not among the packages. Our own search for duplicates
+compared all images with the {n_never:,} images of those games, and deleted {n_deleted} that were of one template with
+one of them (a frame, a texture, a common background); none was the same image. The photographs on which it is measured
+come from two packages that are not among those either.
 
 ## Recipe
 
-The CLS token tells which palette, texture, contour, style and fractal an image was drawn with, the colours in it, and
-how much edge there is in each direction; every patch tells the latter for itself and its neighbourhood. Until the
-learning rate falls, the network sees a random {kept:.0%} of the patches.
+A linear head for each target; for features and tokens the loss is the cosine distance, for logits the divergence at
+temperature 2. Weights: {weights}. Each teacher saw every crop once, and the student sees the same pixels, half of the
+time mirrored. Until the learning rate falls, it sees a random {kept:.0%} of the patches.
 
 AdamW, learning rate {learning_rate}, weight decay {weight_decay}, batches of {batch_size}, {steps:,} steps, cooldown
-over the last {cooldown:.0%}. {views:,} images in {seconds:,.0f} s on {hardware}, which had other work at the
-same time. Settings `{config}` in `benchmarks/pretrain_backbone.json`; seed {seed}. To repeat it:
+over the last {cooldown:.0%}; {views:,} views in {seconds:,.0f} s on {hardware}, which had other work at the same time.
+The run was lengthened twice, from 11,000 steps to 20,000 and then to {steps:,}, so that the learning rate fell early
+and rose again. Settings `{config}` in `benchmarks/distil_backbone.json`; seed {seed}. To repeat it, with the teachers
+in local folders:
 
-    python -m benchmarks.pretrain_backbone --config {config} --work_dir runs/micro --workers 1 --threads 1
+    python -m benchmarks.pretrain_backbone --config vit-micro-patch8-64 --work_dir runs/formulas
+    python -m benchmarks.debian_images --output images/ --never games/
+    python -m benchmarks.distil_backbone --config {config} --images images/ --work_dir runs/distilled \\
+        --start runs/formulas/backbone --convolutional_teacher efficientnet-lite0/ \\
+        --transformer_teacher dinov2-small-8-layers/
 
-The loss of each task, 1 being that of guessing (labels are smoothed, so that 0 can't be reached):
+The loss of each target, 1 being that of guessing but for the logits:
 
 {loss_table}
 
-A task that stays at 1 was not learned in this time.
-
 ## Evaluation
 
-Macro accuracy on the test split of {dataset} ({n:,} images of {n_classes} open-source games, {n_groups:,} groups that
-stay on one side of the split; 70 % train, 15 % validation, 15 % test), {n_seeds} seeds, each with a split of its own.
-{epochs} epochs in {precision} for every network; learning rate chosen among {rates} for each network alike, on a split
-that is not among those reported.
+Macro accuracy on test splits whose groups of related images stay on one side; mean, lowest and highest of
+{n_seeds} seeds, each with a split of its own (70 % train, 15 % validation, 15 % test). {epochs} epochs in {precision}
+for every network; learning rate chosen among {rates} for each network alike, on a split that is not among those
+reported.
 
-{transfer_table}
+{transfer_tables}
 
-Fine-tuning from these weights is {gain:+.1f} points above the same network from scratch (aim: at least +10), and ahead
-on {n_ahead} of {n_seeds} seeds. The linear probe is {probe_gain:+.1f} points above the colour histogram.
+## What failed
+
+- The features and logits of the EfficientNet alone, without the other two teachers: after 97,000 views the network was
+  worse than it began on photographs and on game art.
+- More photographs and less game art among the crops: better on photographs, worse on game art.
 
 ## Limits
 
-{limits}
+- It is small: both teachers are better on photographs.
+- It sees {size} x {size} pixels: captions can't be read.
+- It was measured by those who chose its recipe; the recipe was tried on splits of the same images, so that the numbers
+  are a little too good.
+- The properties of a file (size, format) tell much about the class of open-games; see the table.
 """
 
-LIMITS = """- It knows colours, textures and edges, not things: it is small, and was trained for {minutes:.0f} minutes.
-- It sees {size} x {size} pixels: captions can't be read, small sprites are blurs.
-- It was measured on sprites, textures and screenshots of open-source games only, by those who chose its recipe; the
-  recipe was tried on splits of the same images, so that the numbers are a little too good.
-- The properties of a file (size, format) tell much about the class of these images; see the table."""
+SOURCES = """# Images that {name} has seen
+
+Packages of Debian, with the names that their copyright files give to licences (of everything in the package, not only
+of its images). An empty list means that the file has no such names.
+
+| package | version | kind | images | licences |
+|---|---|---|---|---|
+{rows}
+"""
 
 
 @dataclass
@@ -105,30 +150,51 @@ class CardArguments:
     """Whose card."""
 
     backbone: Path = field(metadata={"help": "Folder under backbones/."})
+    start: str = field(default="vit-micro-patch8-64", metadata={"help": "Name of the network that it began as."})
 
 
 def main(args: CardArguments) -> None:
-    """Write README.md of the backbone."""
-    pretraining = _read(f"backbone_pretraining_{args.backbone.name}.json")
-    transfer = _read(f"backbone_transfer_{args.backbone.name}.json")
+    """Write README.md and SOURCES.md of the backbone."""
+    name = args.backbone.name
     n_parameters = sum(value.size for value in load_file(args.backbone / "model.safetensors").values())
-    text = render(args.backbone.name, n_parameters, pretraining, transfer)
+    images = _read("distillation_images.json")
+    text = render(name, n_parameters, _read(f"distillation_{name}.json"), images, read_transfers(name, args.start))
     (args.backbone / "README.md").write_text(text, encoding="utf-8")
+    (args.backbone / "SOURCES.md").write_text(sources(name, images), encoding="utf-8")
     logger.info("Written to %s", args.backbone / "README.md")
+
+
+def read_transfers(*names: str) -> list[list[tuple[str, dict[str, Any]]]]:
+    """For each set of images the results of backbone_transfer.py by name of the network, in the order of `names`."""
+    return [[(name, _read(f"backbone_transfer_{name}{suffix}.json")) for name in names] for suffix in SETS]
 
 
 def _read(name: str) -> dict:
     path = RESULTS_DIR / name
     if not path.exists():
-        raise UserError(f"{path} does not exist. pretrain_backbone.py or backbone_transfer.py writes it.")
+        raise UserError(f"{path} does not exist. The docstring of this script says what writes it.")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def render(name: str, n_parameters: int, pretraining: dict, transfer: dict) -> str:
-    """The text of the card of the backbone called `name`."""
-    settings, methods = pretraining["settings"], transfer["methods"]
-    architecture = settings["architecture"]
-    tuned, scratch = methods["fine_tuned"], methods["from_scratch"]
+def render(
+    name: str, n_parameters: int, distillation: Mapping[str, Any], images: Mapping[str, Any],
+    transfers: Sequence[Sequence[tuple[str, Mapping[str, Any]]]],
+) -> str:  # fmt: skip
+    """The text of the card of the backbone called `name`.
+
+    Args:
+        name: of its folder.
+        n_parameters: without a head.
+        distillation: what distil_backbone.py measured.
+        images: index of debian_images.py.
+        transfers: see `read_transfers`, this network first.
+    """
+    settings = distillation["settings"]
+    architecture, crops = settings["architecture"], settings["crops"]
+    n_by_kind = Counter()
+    for row in images["packages"]:
+        n_by_kind[row["kind"]] += row["n_images"]
+    first = transfers[0][0][1]
     return TEMPLATE.format(
         name=name,
         million_parameters=n_parameters / 1e6,
@@ -137,37 +203,48 @@ def render(name: str, n_parameters: int, pretraining: dict, transfer: dict) -> s
         heads=architecture["num_attention_heads"],
         size=architecture["image_size"],
         patch=architecture["patch_size"],
-        **settings["banks"],
+        crop_size=crops["size_px"],
+        transformer_size=crops["transformer_px"],
+        n_crops=images["n_crops"],
+        captioned=crops["captioned"],
+        n_images=n_by_kind.total(),
+        n_packages=len(images["packages"]),
+        kinds=", ".join(f"{n_by_kind[kind]:,} {words}" for kind, words in KINDS.items()),
+        n_never=images["search"]["n_never"],
+        n_deleted=len(images["search"]["deleted"]),
+        weights=", ".join(f"{TARGETS[target]} {weight:g}" for target, weight in settings["weights"].items()),
         kept=settings["kept_patches"],
         learning_rate=settings["learning_rate"],
         weight_decay=settings["weight_decay"],
         batch_size=settings["batch_size"],
-        steps=pretraining["step"],
+        steps=distillation["step"],
         cooldown=settings["cooldown_fraction"],
-        views=pretraining["step"] * settings["batch_size"],
-        seconds=pretraining["seconds"],
-        hardware=pretraining["hardware"],
-        config=pretraining["config"],
-        seed=pretraining["seed"],
-        loss_table=_loss_table(pretraining["losses"]),
-        dataset=transfer["dataset"]["name"],
-        n=transfer["dataset"]["n"],
-        n_classes=len(transfer["dataset"]["classes"]),
-        n_groups=transfer["dataset"]["n_groups"],
-        n_seeds=len(tuned["by_seed"]),
-        epochs=transfer["budget"]["epochs"],
-        precision=transfer["budget"]["precision"],
-        rates=", ".join(f"{rate:g}" for rate in transfer["budget"]["learning_rates"]),
-        transfer_table=_transfer_table(methods),
-        gain=100 * (tuned["mean"] - scratch["mean"]),
-        n_ahead=sum(score > scratch["by_seed"][seed] for seed, score in tuned["by_seed"].items()),
-        probe_gain=100 * (methods["linear_probe"]["mean"] - methods["colour_histogram"]["mean"]),
-        limits=LIMITS.format(size=architecture["image_size"], minutes=pretraining["seconds"] / 60),
+        views=distillation["step"] * settings["batch_size"],
+        seconds=distillation["seconds"],
+        hardware=distillation["hardware"],
+        config=distillation["config"],
+        seed=distillation["seed"],
+        loss_table=_loss_table(distillation["losses"]),
+        n_seeds=len(first["methods"]["linear_probe"]["by_seed"]),
+        epochs=first["budget"]["epochs"],
+        precision=first["budget"]["precision"],
+        rates=", ".join(f"{rate:g}" for rate in first["budget"]["learning_rates"]),
+        transfer_tables=transfer_tables(transfers),
     )
 
 
+def sources(name: str, images: Mapping[str, Any]) -> str:
+    """The list of packages, with versions and licences."""
+    rows = [
+        f"| {row['name']} | {row['version']} | {KINDS[row['kind']]} | {row['n_images']:,} | "
+        f"{', '.join(row['licences']).replace('|', '/')} |"
+        for row in sorted(images["packages"], key=lambda row: row["name"])
+    ]
+    return SOURCES.format(name=name, rows="\n".join(rows))
+
+
 def _loss_table(losses: list[dict[str, float]]) -> str:
-    """Means of the tasks over `N_LOSS_ROWS` pieces of the run."""
+    """Means of the targets over `N_LOSS_ROWS` pieces of the run."""
     names = [name for name in losses[0] if name not in ("step", "loss")]
     lines = [f"| up to step | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     ends = [len(losses) * (number + 1) // N_LOSS_ROWS for number in range(N_LOSS_ROWS)]
@@ -179,12 +256,25 @@ def _loss_table(losses: list[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _transfer_table(methods: dict[str, dict]) -> str:
-    lines = ["| what | mean | lowest | highest | learning rate |", "|---|---|---|---|---|"]
-    for key, text in METHODS.items():
-        row = methods[key]
-        rate = f"{row['learning_rate']:g}" if "learning_rate" in row else ""
-        lines.append(f"| {text} | {row['mean']:.3f} | {row['low']:.3f} | {row['high']:.3f} | {rate} |")
+def transfer_tables(transfers: Sequence[Sequence[tuple[str, Mapping[str, Any]]]]) -> str:
+    """A table for each set of images: what each network reaches there."""
+    return "\n\n".join(map(_transfer_table, transfers))
+
+
+def _transfer_table(networks: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    dataset = networks[0][1]["dataset"]
+    lines = [
+        f"{dataset['name']}, {dataset['n']:,} images of {len(dataset['classes'])} classes in {dataset['n_groups']:,} "
+        "groups:\n",
+        "| network | how | mean | lowest | highest | learning rate |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, transfer in networks:
+        for key, text in METHODS.items():
+            if row := transfer["methods"].get(key):
+                rate = f"{row['learning_rate']:g}" if "learning_rate" in row else ""
+                own = name if key in ("fine_tuned", "from_scratch", "linear_probe") else ""
+                lines.append(f"| {own} | {text} | {row['mean']:.3f} | {row['low']:.3f} | {row['high']:.3f} | {rate} |")
     return "\n".join(lines)
 
 

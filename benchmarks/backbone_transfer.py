@@ -1,6 +1,6 @@
 """Measure what a pretrained backbone is worth on real images, against the same network from random weights.
 
-    python -m benchmarks.backbone_transfer --dataset games/ --backbone backbones/vit-micro-patch8-64
+    python -m benchmarks.backbone_transfer --dataset games/ --backbone backbones/vit-micro-patch12-96
     python -m benchmarks.backbone_transfer --dataset games/ --backbone runs/micro/backbone --methods linear_probe
 
 `games/` holds a folder per class and, for splits that keep images of one thing together, a manifest.csv with the

@@ -45,7 +45,8 @@ class DistillationArguments:
     transformer_teacher: Path = field(metadata={"help": "Checkpoint folder of a ViT: CLS and patch tokens."})
     work_dir: Path = field(metadata={"help": "Holds cache/, checkpoint/ and backbone/; a run that is there goes on."})
     start: Path = field(
-        default=Path("backbones/vit-micro-patch8-64"), metadata={"help": "The first weights, and the third teacher."}
+        default=Path("runs/formulas/backbone"),
+        metadata={"help": "The first weights, and the third teacher: what pretrain_backbone.py made."},
     )
     minutes: float = field(default=float("inf"), metadata={"help": "Stop with a checkpoint after so long."})
     steps: int = field(default=0, metadata={"help": "Another length than that of the settings; moves the cooldown."})

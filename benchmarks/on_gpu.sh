@@ -39,7 +39,7 @@ if [ "$DEVICE" != cuda ] && [ -z "$TOY" ]; then
     exit 2
 fi
 
-MICRO=backbones/vit-micro-patch8-64
+MICRO=backbones/vit-micro-patch12-96
 if [ -n "$TOY" ]; then
     small=(--width_px 64 --image_size 32)
     train=(--n_images 8 --batch_size 2 --n_steps 3 --num_proc 1 "${small[@]}")

@@ -32,7 +32,7 @@ class RuntimeArguments:
     """Which networks are computed, and how often."""
 
     models: list[str] = field(
-        default_factory=lambda: ["backbones/vit-micro-patch8-64", "vit-s"],
+        default_factory=lambda: ["backbones/vit-micro-patch12-96", "vit-s"],
         metadata={"help": "vit-tiny, vit-s, vit-b or model folders."},
     )
     batch_size: int = field(default=32, metadata={"help": "Images at once."})

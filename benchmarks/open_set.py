@@ -1,6 +1,6 @@
 """Measure how well scores tell images of known games from images of other games, and from images of no game.
 
-    python -m benchmarks.open_set --images games/ --backbone backbones/vit-micro-patch8-64 --fine_tune --cache runs/open_set
+    python -m benchmarks.open_set --images games/ --backbone backbones/vit-micro-patch12-96 --fine_tune --cache runs/open_set
     python -m benchmarks.open_set --images games/ --backbone dinov2-small-8-layers --image_size 112 --cache runs/open_set
 
 `games/` holds a folder per game and, to keep images of one thing on one side of a split, a manifest.csv with the columns

@@ -1,7 +1,7 @@
 """Pretrain a small Vision Transformer on images drawn from formulas; it never sees a photograph or a game.
 
     python -m benchmarks.pretrain_backbone --config vit-tiny-patch16-128 --work_dir runs/tiny --minutes 9
-    python -m benchmarks.pretrain_backbone --config vit-micro-patch8-64 --work_dir runs/micro --workers 1 --threads 1
+    python -m benchmarks.pretrain_backbone --config vit-micro-patch8-64 --work_dir runs/formulas --workers 1 --threads 1
     python -m benchmarks.pretrain_backbone --config miniature --work_dir runs/miniature
 
 The settings are in pretrain_backbone.json. The network reads off, from a random half of the patches, which palette,

@@ -1,6 +1,6 @@
 r"""Measure what each choice of the fine-tuning recipe is worth: every arm changes the default in one thing.
 
-    python -m benchmarks.recipe --datasets games/ sample/ --backbone backbones/vit-micro-patch8-64
+    python -m benchmarks.recipe --datasets games/ sample/ --backbone backbones/vit-micro-patch12-96
     python -m benchmarks.recipe --datasets games/ --backbone runs/micro/backbone --arms default mixup --seeds 0 1 2
     python -m benchmarks.recipe --datasets games/ --backbone dinov2/ --image_size 112 --per_class 30 --by_epoch \
         --arms default "rate / 4" plain
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 ARMS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "rate 4e-4": ("--learning_rate", "4e-4"),
-    "rate 1.6e-3": ("--learning_rate", "1.6e-3"),
+    "rate 2e-4": ("--learning_rate", "2e-4"),
+    "rate 8e-4": ("--learning_rate", "8e-4"),
     "no warm-up": ("--warmup_steps", "0"),
     "falling linearly": ("--lr_scheduler_type", "linear"),
     "no layer decay": ("--layer_decay", "1"),
@@ -58,6 +58,7 @@ ARMS: dict[str, tuple[str, ...]] = {
 PLAIN = "plain"  # That of `benchmarks.reference`.
 # Only with --by_epoch: the factor of the learning rate, which depends on the backbone, and flags.
 BY_EPOCH: dict[str, tuple[float, tuple[str, ...]]] = {
+    "rate x 2": (2.0, ()),
     **{f"rate / {factor}": (1 / factor, ()) for factor in (2, 4, 8, 16)},
     **{f"probe first, rate / {factor}": (1 / factor, ARMS["probe first"]) for factor in (4, 16)},
     PLAIN: (1.0, ()),

@@ -1,6 +1,6 @@
 """Compare finetune_vit.py with the plain recipe of Transformers' image classification example.
 
-    python -m benchmarks.reference --datasets games/ sample/ --backbone backbones/vit-micro-patch8-64
+    python -m benchmarks.reference --datasets games/ sample/ --backbone backbones/vit-micro-patch12-96
 
 The datasets are folders that data_prep.py wrote. Both recipes train the same backbone on the same images for the
 same number of epochs. The plain one is written from its description: AdamW at 5e-5 for all weights, falling linearly,

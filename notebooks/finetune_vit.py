@@ -99,7 +99,7 @@ BLUE, ORANGE, GREY = "#2f5fd0", "#d98a1f", "#9aa4b2"
 
 WORK = Path("runs/notebook-real" if REAL_DATA else "runs/notebook")
 SOURCE = "kaggle:andrewmvd/doom-crossing" if REAL_DATA else "sample"
-BACKBONE = "google/vit-base-patch16-224-in21k" if REAL_DATA else "backbones/vit-micro-patch8-64"
+BACKBONE = "google/vit-base-patch16-224-in21k" if REAL_DATA else "backbones/vit-micro-patch12-96"
 EPOCHS = 5 if REAL_DATA else 10  # Half of the usual number, to be quick.
 BACKBONE_FOLDER = Path(BACKBONE)
 if REAL_DATA:
@@ -331,7 +331,7 @@ say(
 # split and five seeds. `file properties` never opens the image: it sees width, height, bytes and format.
 
 # %% jupyter={"source_hidden": true}
-transfer = result("backbone_transfer_vit-micro-patch8-64")
+transfer = result("backbone_transfer_vit-micro-patch12-96")
 NAMES = {
     "fine_tuned": "fine-tuned from pretrained weights", "linear_probe": "linear classifier of frozen features",
     "file_properties": "file properties, no pixels", "colour_histogram": "colours, no shapes",
@@ -674,7 +674,7 @@ say(
     have such images, show them to the score (`finetune_vit.py --others`), or go on to the next chapter.
     """
 )
-tried = next(one for one in result("open_set").values() if one["backbone"] == "vit-micro-patch8-64")
+tried = next(one for one in result("open_set").values() if one["backbone"] == "vit-micro-patch12-96")
 SCORES = {
     "MSP": "highest probability", "max-logit": "highest logit", "kNN": "distance to the nearest training images",
     "Mahalanobis++": "distance to the class means", tried["shipped"]: "logit and distances in two layers (used here)",

@@ -110,7 +110,7 @@ def test_a_missing_required_option_exits_with_2(capsys):
         (("--dataset", "nowhere"), "nowhere does not exist. Check the path"),
         (("--learning_rte", "1"), "Did you mean --learning_rate?"),
         (("--model_name_or_path", "no-such/backbone"), "Could not download the backbone no-such/backbone"),
-        (("--model_name_or_path", "./backbones/gone"), "The same folder has backbones/vit-micro-patch8-64."),
+        (("--model_name_or_path", "./backbones/gone"), "The same folder has backbones/vit-micro-patch12-96."),
         (("--model_name_or_path", "backbones/vit-mikro"), "There is no folder backbones/vit-mikro"),
         (("--model_name_or_path", "/nowhere/at/all"), "There is no folder /nowhere/at/all with a backbone. Check"),
         (("--eval_strategy", "no"), "don't go together"),
@@ -167,7 +167,7 @@ def test_the_default_backbone_without_a_network_says_what_to_do(tmp_path, capsys
     assert run_finetune("--dataset", prepared, "--output_dir", tmp_path / "model", "--use_cpu") == 2
     (error,) = said(capsys)
     assert "Could not download the backbone google/vit-base-patch16-224-in21k" in error
-    assert "--model_name_or_path backbones/vit-micro-patch8-64" in error
+    assert "--model_name_or_path backbones/vit-micro-patch12-96" in error
     assert "--from_scratch" in error
 
 
@@ -202,7 +202,7 @@ def test_sorting_needs_a_model_folder(tmp_path, capsys, path, message):
 
 def test_a_backbone_without_a_head_sorts_nothing(tmp_path, capsys):
     draw_image(1).save(tmp_path / "meme.png")
-    assert run_sort("--model", ROOT / "backbones" / "vit-micro-patch8-64", tmp_path / "meme.png") == 2
+    assert run_sort("--model", ROOT / "backbones" / "vit-micro-patch12-96", tmp_path / "meme.png") == 2
     assert "holds a backbone without a head" in said(capsys)[0]
 
 

@@ -47,7 +47,7 @@ def finetune(
         UserError: an argument is unknown or wrong, the dataset was not prepared, or the backbone can't be used.
 
     Example:
-        ``memevit.finetune("prepared", "model", backbone="backbones/vit-micro-patch8-64", num_train_epochs=5)``
+        ``memevit.finetune("prepared", "model", backbone="backbones/vit-micro-patch12-96", num_train_epochs=5)``
     """
     prepared.require_prepared(Path(dataset))
     given = {"dataset": Path(dataset), "model_name_or_path": backbone and str(backbone), "output_dir": str(output_dir)}

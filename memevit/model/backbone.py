@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BACKBONE = "google/vit-base-patch16-224-in21k"
 BACKBONES_DIR = Path(__file__).parents[2] / "backbones"
-SHIPPED_BACKBONE = BACKBONES_DIR / "vit-micro-patch8-64"
+SHIPPED_BACKBONE = BACKBONES_DIR / "vit-micro-patch12-96"
 _N_NAMED = 5  # Names in one line of the log.
 
 

@@ -27,7 +27,7 @@ FINE_TUNING = {"layer_decay": 0.75, "head_factor": 10.0}
 _FROM_SCRATCH = {"layer_decay": 1.0, "head_factor": 1.0}
 _LORA = {"layer_decay": 1.0, "head_factor": 1.0}
 # Peak learning rates. Those of pretrained networks are for ViT-B; narrower ones need more, in proportion.
-FINE_TUNING_RATE, LORA_RATE, FROM_SCRATCH_RATE = 2e-4, 5e-4, 1e-3
+FINE_TUNING_RATE, LORA_RATE, FROM_SCRATCH_RATE = 1e-4, 5e-4, 1e-3
 _USUAL_WIDTH = 768
 METRICS = ("loss", "calibrated_loss", "accuracy", "balanced_accuracy", "macro_f1")
 _MAX_RATE = 3e-3

@@ -12,7 +12,7 @@ MAX_BYTES = 12_000_000
 
 
 def test_the_shipped_backbones_are_those_we_know():
-    assert [folder.name for folder in BACKBONES] == ["vit-micro-patch8-64"]
+    assert [folder.name for folder in BACKBONES] == ["vit-micro-patch12-96"]
 
 
 @pytest.mark.parametrize("folder", BACKBONES, ids=lambda folder: folder.name)

@@ -261,4 +261,4 @@ def test_the_shipped_backbone_tells_unseen_images_apart_without_being_trained(tm
         if (m["subject"], m["split"], m["name"]) == (results.MODEL, "test", "accuracy")
     )
     assert accuracy >= 16 / 18
-    assert found["training"]["base_model"] == "backbones/vit-micro-patch8-64"
+    assert found["training"]["base_model"] == "backbones/vit-micro-patch12-96"
