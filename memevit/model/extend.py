@@ -104,7 +104,8 @@ def held_out(
         n_old: labels below this are old classes.
     """
     new, found = np.flatnonzero(train.labels >= n_old), []
-    if (n_folds := min(_N_FOLDS, len(set(groups)))) < 2:
+    largest = np.bincount(train.labels[new]).max(initial=0)
+    if (n_folds := min(_N_FOLDS, len(set(groups)), int(largest))) < 2:
         return found
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():

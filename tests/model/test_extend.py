@@ -58,6 +58,18 @@ def test_a_new_class_whose_images_belong_together_has_nothing_to_hold_out():
     assert extend.held_out(train, ["one"] * 8, lambda part: None, n_old=2) == []
 
 
+def test_new_classes_of_two_images_each_are_held_out_by_turns():
+    train, _ = images((20, 20, 2, 2), seed=0)
+    validation, _ = images((9, 9, 3, 3), seed=1)
+
+    def made(part):
+        statistics = open_set.Statistics.of(part.features, part.labels, n_classes=4)
+        return extend.fitted_head(part, validation, n_classes=4), statistics
+
+    found = extend.held_out(train, ["a", "b", "c", "d"], made, n_old=2)
+    assert sum(len(own.labels) for own, _ in found) == 4
+
+
 def test_images_that_are_held_out_count_as_validation_images_do():
     (train, groups), (validation, _) = images((60, 60, 30), seed=0), images((20, 20, 3), seed=1)
     head = extend.fitted_head(train, validation, n_classes=3)
