@@ -21,7 +21,7 @@ demo: install
 	rm -rf "$(DEMO)"
 	$(BIN)/python data_prep.py --source sample --output_dir $(DEMO)/data
 	$(LAUNCH) finetune_vit.py --dataset $(DEMO)/data --output_dir $(DEMO)/model --model_name_or_path backbones/vit-micro-patch12-96 \
-		--precision fp32
+		--precision fp32 --num_train_epochs 10
 	$(BIN)/python -m memevit.commands.demo $(DEMO) --fill_inbox
 	$(BIN)/python sort_memes.py --model $(DEMO)/model $(DEMO)/inbox --into $(DEMO)/sorted --min_probability 0.6 \
 		--output $(DEMO)/rows.csv --contact_sheet $(DEMO)/sheets
