@@ -159,7 +159,7 @@ def default_rate(*, from_scratch: bool, lora: bool, width: int | None) -> float:
 
     Example:
         >>> default_rate(from_scratch=False, lora=False, width=128)
-        0.0012
+        0.0006
     """
     if from_scratch:
         return FROM_SCRATCH_RATE

@@ -23,4 +23,4 @@ def test_the_same_history_gives_the_same_bytes_and_another_one_others():
 
 
 def test_a_run_too_short_for_a_line_of_the_log_has_an_image_too():
-    assert Image.open(io.BytesIO(curves_png([{"step": 1, "eval_loss": 0.5}], best_step=1))).size == (1100, 400)
+    assert Image.open(io.BytesIO(curves_png([{"step": 1, "eval_loss": 0.5}], best_step=1))).size == (1100, 440)
