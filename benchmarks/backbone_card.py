@@ -129,7 +129,7 @@ reported.
 
 ## Limits
 
-- It is small: both teachers are better on photographs.
+- It is small: on photographs, with 30 images per class, the probe of the DINOv2 teacher is six points better.
 - It sees {size} x {size} pixels: captions can't be read.
 - It was measured by those who chose its recipe; the recipe was tried on splits of the same images, so that the numbers
   are a little too good.
