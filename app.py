@@ -17,7 +17,7 @@ import tempfile
 import webbrowser
 from pathlib import Path
 
-from memevit import cli, escape, results
+from memevit import cli, escape
 from memevit.arguments import AppArguments
 from memevit.data.sample import examples
 from memevit.errors import UserError
@@ -39,7 +39,7 @@ def main(args: AppArguments) -> None:
     from memevit.model.classifier import Classifier
 
     classifier = Classifier.load(args.model, answers_unknown=args.unknown)
-    words = _words(args.model, classifier.class_names)
+    words = description.of_page(args.model, classifier.class_names)
     with tempfile.TemporaryDirectory(prefix="examples-") as folder:
         served = page.served(
             app_answers.by(classifier),
@@ -69,14 +69,6 @@ def _serve_static(args: AppArguments) -> None:
             if args.open_browser:
                 webbrowser.open(url)
             page.wait()
-
-
-def _words(model_dir: Path, class_names: list[str]) -> description.Description:
-    """Title and sentence, from results.json where the model has one."""
-    has_results = (model_dir / results.RESULTS_FILE).is_file()
-    data = dict(results.read(model_dir).get("data") or {}) if has_results else {}
-    title = description.question(class_names)
-    return description.describe({"data": data | {"classes": class_names}}, name=title, title=title)
 
 
 def _free_port(host: str, port: int) -> int:

@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +219,7 @@ def _model(
         game_models.seen(logits, case.features, case.labels, rows[split], list(case.features))
         for split in ("train", "validation")
     ]
-    cooled = [(replace(own, logits=own.logits / temperature), without) for own, without in held_out]
+    cooled = [(own.cooled(temperature), without) for own, without in held_out]
     known = fitting.fit(*seen, class_names=class_names, held_out=cooled)
     scores = known.known_scores(logits, case.features)
     return Model(known, logits, scores, scores >= known.thresholds()[logits.argmax(axis=1)])
@@ -239,13 +239,8 @@ def _held_out(
         Observed({layer: own[rows[split]] for layer, own in case.features.items()}, case.labels[rows[split]])
         for split in ("train", "validation")
     )
-    n_classes = len(case.class_names)
-
-    def made(part: Observed) -> tuple[Head, Statistics]:
-        statistics = Statistics.of(part.features, part.labels, n_classes=n_classes)
-        return extend.fitted_head(part, validation, n_classes=n_classes, like=head), statistics
-
     own = rows["train"][train.labels == case.new]
+    made = extend.refit(head, validation, n_classes=len(case.class_names))
     return extend.held_out(train, groups[own].tolist(), made, n_old=case.new)
 
 

@@ -316,14 +316,12 @@ def _held_out(
     pairs = zip(splits["train"]["label"], splits["train"]["group"], strict=True)
     groups = [group for label, group in pairs if names[label] in change.added]
 
-    def made(train: Observed) -> tuple[Head, open_set.Statistics]:
-        n_classes = len(change.class_names)
-        if old.has_statistics_only:
-            statistics = open_set.Statistics.extended(old.known, change.label_of, train.features, train.labels)
-            return extend.head_from_statistics(statistics, seen["validation"]), statistics
-        statistics = open_set.Statistics.of(train.features, train.labels, n_classes=n_classes)
-        return extend.fitted_head(train, seen["validation"], n_classes=n_classes, like=head), statistics
+    def extended(train: Observed) -> tuple[Head, open_set.Statistics]:
+        statistics = open_set.Statistics.extended(old.known, change.label_of, train.features, train.labels)
+        return extend.head_from_statistics(statistics, seen["validation"]), statistics
 
+    refit = extend.refit(head, seen["validation"], n_classes=len(change.class_names))
+    made = extended if old.has_statistics_only else refit
     return extend.held_out(seen["train"], groups, made, n_old=len(change.kept))
 
 

@@ -122,7 +122,7 @@ def finish(
     )
     raw = seen["test"].logits * (1.0 if before is None else folded)
     open_set.fold_temperature(model, temperature)
-    seen = {name: _cooled(own, temperature) for name, own in seen.items()}
+    seen = {name: own.cooled(temperature) for name, own in seen.items()}
     for key in (KEY, "custom_pipelines"):  # Of the model that this one was made of.
         vars(model.config).pop(key, None)
     backbone.save_checkpoint(model, image_processor, model_dir)
@@ -130,7 +130,7 @@ def finish(
     fitted = open_set.fit(
         seen["train"], validation=seen["validation"], class_names=class_names,
         false_rejection=settings.false_rejection, statistics_only=settings.statistics_only, statistics=statistics,
-        held_out=[(_cooled(own, temperature), without) for own, without in held_out],
+        held_out=[(own.cooled(temperature), without) for own, without in held_out],
         others=_features_of(others[::2], model, image_processor, batch_size=batch_size) if others else None,
     )  # fmt: skip
     written = open_set.write(model_dir, fitted, model, image_processor, temperature=temperature * folded)
@@ -159,10 +159,6 @@ def finish(
     logger.info("%s", known_scores.line(sections["open_set"]))
     logits = {name: seen[name].logits for name in decisions}
     return Calibrated(class_names, logits, decisions, sections)
-
-
-def _cooled(seen: Seen, temperature: float) -> Seen:
-    return replace(seen, logits=seen.logits / temperature)
 
 
 def run(model_args: ModelArguments, settings: OpenSetArguments, args: TrainingArguments) -> Evaluated | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from memevit import results
 from memevit.commands import onnx_graphs
 from memevit.errors import UserError
 from memevit.hub import checks, description, web_runtime
@@ -37,10 +36,7 @@ def write_html(
         raise UserError(f"{path} is a folder. Name a file for --html, for example images.html.")
     runtime_dir = web_runtime.folder(runtime)
     classifier = Classifier.load(model_dir, device=torch.device("cpu"))  # Also checks the statistics.
-    found = results.read(model_dir) if (model_dir / results.RESULTS_FILE).is_file() else {}
-    data = dict(found.get("data") or {}) | {"classes": classifier.class_names}
-    name = title or description.question(classifier.class_names)
-    words = description.describe({"data": data}, name=name, title=name, sentence=sentence)
+    words = description.of_page(model_dir, classifier.class_names, title=title, sentence=sentence)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         drawn = checks.Reference.of(classifier.class_names, list(classifier.classify(checks.drawn_images(folder))))

@@ -4,9 +4,10 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from memevit import escape
+from memevit import escape, results
 
 MAX_LISTED_CLASSES = 12
 MAX_IN_QUESTION = 4
@@ -61,6 +62,16 @@ def describe(
         class_names=names,
         source_url=_first_url(source_url, data.get("source_url"), url_of_source(str(data.get("source") or ""))),
     )
+
+
+def of_page(
+    model_dir: Path, class_names: Sequence[str], *, title: str | None = None, sentence: str | None = None
+) -> Description:
+    """The words of a page where the model in `model_dir` can be tried; its title is a question when None."""
+    has_results = (model_dir / results.RESULTS_FILE).is_file()
+    data = dict(results.read(model_dir).get("data") or {}) if has_results else {}
+    name = title or question(class_names)
+    return describe({"data": data | {"classes": list(class_names)}}, name=name, title=name, sentence=sentence)
 
 
 def _sentence(class_names: Sequence[str]) -> str:

@@ -118,6 +118,16 @@ def held_out(
     return found
 
 
+def refit(head: Head, validation: Observed, *, n_classes: int) -> Callable[[Observed], tuple[Head, Statistics]]:
+    """What `held_out` needs where training images are there: a head like `head`, and statistics."""
+
+    def made(train: Observed) -> tuple[Head, Statistics]:
+        statistics = Statistics.of(train.features, train.labels, n_classes=n_classes)
+        return fitted_head(train, validation, n_classes=n_classes, like=head), statistics
+
+    return made
+
+
 def head_of(model: PreTrainedModel) -> Head:
     """The head of a model.
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class Seen:
     logits: np.ndarray
     features: Mapping[str, np.ndarray]
     labels: np.ndarray
+
+    def cooled(self, temperature: float) -> "Seen":
+        """The same with logits divided by `temperature`."""
+        return replace(self, logits=self.logits / temperature)
 
 
 def layers_of(model: PreTrainedModel) -> tuple[str, ...]:
@@ -185,10 +189,11 @@ def fit(
         known = (stored[0], train.labels) if statistics is None else (stored[1], validation.labels)
         arrays["others.weight"] = _away_from(_as_stored(others.features), *known, arrays)
         score.append(OTHERS)
-    unseen = [(validation, arrays), *((own, arrays | without.arrays) for own, without in held_out)]
-    terms = [open_set.raw_terms(own.logits, _as_stored(own.features), without, score) for own, without in unseen]
-    terms, logits = np.concatenate(terms), np.concatenate([own.logits for own, _ in unseen])
-    labels = np.concatenate([own.labels for own, _ in unseen])
+    judged = [(validation.logits, stored[1], arrays)]
+    judged += [(own.logits, _as_stored(own.features), arrays | without.arrays) for own, without in held_out]
+    terms = np.concatenate([open_set.raw_terms(*own, score) for own in judged])
+    logits = np.concatenate([own for own, *_ in judged])
+    labels = np.concatenate([validation.labels, *(own.labels for own, _ in held_out)])
     arrays["standard.median"], arrays["standard.scale"] = standard(terms, labels)
     scores = open_set.standardised(terms, arrays["standard.median"], arrays["standard.scale"])
     predicted = logits.argmax(axis=1)
